@@ -7,17 +7,19 @@
  * Random numbers without state: each is a pure function of what it is for and where it is used,
  * so that threads, micro-batches and resuming cannot change a run.
  *
- * Generator: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+ * Generator: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011).
  */
 typedef enum duo_purpose {
-    DUO_RNG_INIT = 1, /**< initial weights: step = index of the parameter, row and position = element */
-    DUO_RNG_ROUTE,    /**< random routing */
-    DUO_RNG_GUMBEL,   /**< router noise */
-    DUO_RNG_WINDOW,   /**< order and offset of the windows of an epoch */
-    DUO_RNG_DOMAIN,   /**< order of the domains in a batch */
-    DUO_RNG_SPLIT,    /**< documents held out */
-    DUO_RNG_SAMPLE,   /**< tokens drawn in generation */
-    DUO_RNG_PATTERN,  /**< random layer patterns */
+    DUO_RNG_INIT =
+        1, /**< initial weights: step = index of the parameter, row and position = element */
+    DUO_RNG_ROUTE,   /**< random routing */
+    DUO_RNG_GUMBEL,  /**< router noise */
+    DUO_RNG_WINDOW,  /**< order and offset of the windows of an epoch */
+    DUO_RNG_DOMAIN,  /**< order of the domains in a batch */
+    DUO_RNG_SPLIT,   /**< documents held out */
+    DUO_RNG_SAMPLE,  /**< tokens drawn in generation */
+    DUO_RNG_PATTERN, /**< random layer patterns */
     DUO_RNG_TEST
 } duo_purpose;
 

@@ -30,7 +30,16 @@ typedef enum duo_kind {
 /** "checkpoint", "tokens", "routes", "probe". */
 const char *duo_kind_name(duo_kind kind);
 
-typedef enum duo_type { DUO_U8 = 1, DUO_U16, DUO_U32, DUO_U64, DUO_I32, DUO_I64, DUO_F32, DUO_F64 } duo_type;
+typedef enum duo_type {
+    DUO_U8 = 1,
+    DUO_U16,
+    DUO_U32,
+    DUO_U64,
+    DUO_I32,
+    DUO_I64,
+    DUO_F32,
+    DUO_F64
+} duo_type;
 
 /** Bytes per element. */
 size_t duo_type_size(duo_type type);
@@ -164,8 +173,8 @@ duo_status duo_store_get_text(const duo_store *store, const char *object, const 
  * Read an HDF5 file that other tools wrote (h5py, or one of ours that was edited) in a fenced
  * child process with limits on memory and time, and write a sealed copy to `to`. The kind is
  * taken from the root attribute "kind". Only contiguous or chunked datasets of the types above
- * with rank 1..DUO_MAX_RANK, and scalar integer, float and string attributes are taken; anything else is
- * DUO_EDATA and named.
+ * with rank 1..DUO_MAX_RANK, and scalar integer, float and string attributes are taken; anything
+ * else is DUO_EDATA and named.
  */
 duo_status duo_store_seal(const char *from, const char *to);
 

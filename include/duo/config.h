@@ -1,0 +1,53 @@
+#ifndef DUO_CONFIG_H
+#define DUO_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "duo/status.h"
+
+/** What a token does at a layer's FFN; one byte per (row, position, layer) in every file. */
+typedef enum duo_module { DUO_SKIP = 0, DUO_SMALL = 1, DUO_BIG = 2, DUO_MODULES = 3 } duo_module;
+
+/** "skip", "small", "big". */
+const char *duo_module_name(duo_module module);
+
+/** A set of modules: bit 1 << code. */
+typedef unsigned duo_module_set;
+
+static inline bool duo_module_in(duo_module_set set, duo_module module)
+{
+    return (set >> module & 1u) != 0;
+}
+size_t duo_module_count(duo_module_set set);
+/** "small,big": names in ascending code, at most 16 bytes with the NUL. Returns text. */
+char *duo_module_set_text(char text[16], duo_module_set set);
+/** Reads that form; false for an unknown or repeated name. */
+bool duo_module_set_parse(duo_module_set *set, const char *text);
+
+typedef enum duo_arch { DUO_ARCH_LLAMA } duo_arch;
+
+/** The sizes of a model: everything that its parameters' shapes and its arithmetic depend on. */
+typedef struct duo_config {
+    duo_arch arch;
+    size_t n_layers, d_model, n_heads, n_kv_heads, d_big, d_small;
+    size_t vocab_size; /**< 0 in a recipe: the tokenizer's */
+    size_t max_seq;    /**< positions that the model can see */
+    double norm_eps, rope_theta;
+    bool tied_embeddings;
+    duo_module_set router_modules; /**< what the routers choose among; 0: no routers yet */
+} duo_config;
+
+/** Width of a head. */
+static inline size_t duo_head_width(const duo_config *config)
+{
+    return config->d_model / config->n_heads;
+}
+
+/**
+ * Check that the sizes fit together and stay within what Duo handles. DUO_EINVAL names `where`
+ * (a file, or a recipe's section) and the key.
+ */
+duo_status duo_config_check(const duo_config *config, const char *where);
+
+#endif

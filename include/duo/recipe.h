@@ -1,0 +1,109 @@
+#ifndef DUO_RECIPE_H
+#define DUO_RECIPE_H
+
+#include <stdint.h>
+
+#include "duo/config.h"
+
+/**
+ * A recipe: one experiment as a text file (libconfuse syntax).
+ *
+ *     name = quickstart
+ *     model { n_layers = 8 ... }
+ *     data { tokens = "data/quickstart.h5"  domain prose { weight = 1 } ... }
+ *     stage duo { steps = 1000 ... }
+ *     stage router { budget = 4 ... }
+ *
+ * Every key has a type, a range and a default; an unknown key, a wrong type, a value out of range
+ * or a section that is never closed is an error with file and line.
+ */
+
+enum { DUO_NAME_MAX = 64, DUO_PATH_MAX = 1024 };
+
+typedef enum duo_stage_kind {
+    DUO_STAGE_DENSE, /**< the base model alone: every token takes big */
+    DUO_STAGE_DUO,   /**< random routing */
+    DUO_STAGE_SMALL, /**< random routing; everything is frozen but the small FFNs */
+    DUO_STAGE_ROUTER /**< Gumbel-softmax routing; everything is frozen but the routers */
+} duo_stage_kind;
+
+typedef enum duo_curve {
+    DUO_CURVE_CONSTANT,
+    DUO_CURVE_LINEAR,
+    DUO_CURVE_COSINE,
+    DUO_CURVE_EXPONENTIAL
+} duo_curve;
+
+typedef struct duo_stage_recipe {
+    char name[DUO_NAME_MAX]; /**< the section's title */
+    duo_stage_kind kind;     /**< key `kind`; by default what the title says */
+
+    uint64_t steps;
+    size_t batch_size; /**< sequences per optimizer step */
+    size_t
+        micro_batch; /**< sequences per forward and backward; divides batch_size. 0: batch_size */
+    size_t seq_len;  /**< T. 0: the model's max_seq */
+
+    double lr, min_lr;    /**< peak; and the end of the decay, as a share of the peak */
+    uint64_t warmup;      /**< steps of linear warm-up */
+    duo_curve schedule;   /**< cosine, linear; or constant with a decay tail */
+    uint64_t decay_steps; /**< constant: steps of the linear tail */
+    double beta1, beta2, eps, weight_decay;
+    double clip; /**< largest global norm of the gradient; 0: no clipping */
+
+    double p[DUO_MODULES]; /**< random routing: probability of each module, sum 1 */
+
+    duo_module_set modules;     /**< router: what it chooses among; key modules = "small,big" */
+    double target[DUO_MODULES]; /**< router: wanted share of each module; negative: none. Key
+                                   `budget` (big layers per token) is target_big * n_layers */
+    double alpha;               /**< weight of the budget loss */
+    double tau_start, tau_end;
+    duo_curve tau_schedule;
+    bool straight_through, noise; /**< hard choices forward; Gumbel noise on (default) or off */
+
+    uint64_t log_every, val_every, save_every; /**< steps; 0: never (save: only at the end) */
+    size_t val_windows;                        /**< held-out windows per validation */
+} duo_stage_recipe;
+
+typedef struct duo_domain_recipe {
+    char name[DUO_NAME_MAX];
+    double weight;
+} duo_domain_recipe;
+
+typedef struct duo_recipe {
+    char name[DUO_NAME_MAX]; /**< the run folder is checkpoints/NAME */
+    uint64_t seed;
+    size_t keep; /**< checkpoints kept besides the ends of stages and the best */
+    duo_config model;
+    char tokens[DUO_PATH_MAX]; /**< token file */
+    size_t n_domains;          /**< 0: the file's own proportions */
+    duo_domain_recipe *domains;
+    size_t n_stages;
+    duo_stage_recipe *stages;
+} duo_recipe;
+
+/**
+ * Read a recipe file. Each override is "key=value" with the key's path, as in
+ * "stage.router.budget=4" or "seed=2"; the last one wins. DUO_EINVAL names file and line, or the
+ * override. The caller frees *recipe.
+ */
+duo_status duo_recipe_load(duo_recipe **recipe, const char *path, const char *const *overrides,
+                           size_t n_overrides);
+
+/** The same from a text; `where` stands for the file's name in messages. */
+duo_status duo_recipe_parse(duo_recipe **recipe, const char *text, const char *where,
+                            const char *const *overrides, size_t n_overrides);
+
+/**
+ * The complete recipe as text, every key with its value, in a fixed order: equal recipes give
+ * equal texts, and parsing it gives the recipe back to the last bit. NULL without memory; the
+ * caller frees it.
+ */
+char *duo_recipe_text(const duo_recipe *recipe);
+
+/** Every key with type, default and meaning, for `duo train --keys`. Static. */
+void duo_recipe_print_keys(void);
+
+void duo_recipe_free(duo_recipe *recipe);
+
+#endif

@@ -1,0 +1,77 @@
+#include "duo/config.h"
+
+#include <string.h>
+
+static const char *const module_names[DUO_MODULES] = {"skip", "small", "big"};
+
+const char *duo_module_name(duo_module module)
+{
+    return module_names[module];
+}
+
+size_t duo_module_count(duo_module_set set)
+{
+    return (size_t)__builtin_popcount(set);
+}
+
+char *duo_module_set_text(char text[16], duo_module_set set)
+{
+    text[0] = '\0';
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        if (!duo_module_in(set, m)) continue;
+        if (text[0]) strcat(text, ",");
+        strcat(text, module_names[m]);
+    }
+    return text;
+}
+
+bool duo_module_set_parse(duo_module_set *set, const char *text)
+{
+    *set = 0;
+    while (*text) {
+        const size_t length = strcspn(text, ",");
+        duo_module m = 0;
+        while (m < DUO_MODULES &&
+               (strlen(module_names[m]) != length || strncmp(text, module_names[m], length) != 0))
+            m++;
+        if (m == DUO_MODULES || duo_module_in(*set, m)) return false;
+        *set |= 1u << m;
+        text += length;
+        if (*text == ',' && *++text == '\0') return false;
+    }
+    return *set != 0;
+}
+
+duo_status duo_config_check(const duo_config *c, const char *where)
+{
+    const struct {
+        const char *key;
+        size_t value, most;
+    } sizes[] = {
+        {"n_layers", c->n_layers, 128},         {"d_model", c->d_model, 65536},
+        {"n_heads", c->n_heads, 1024},          {"n_kv_heads", c->n_kv_heads, 1024},
+        {"d_big", c->d_big, 1 << 20},           {"d_small", c->d_small, 1 << 20},
+        {"vocab_size", c->vocab_size, 1 << 24}, {"max_seq", c->max_seq, 1 << 20},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value < 1 || sizes[i].value > sizes[i].most)
+            return duo_fail(DUO_EINVAL, "%s: %s is %zu, outside 1..%zu", where, sizes[i].key,
+                            sizes[i].value, sizes[i].most);
+    if (c->d_model % c->n_heads != 0)
+        return duo_fail(DUO_EINVAL, "%s: n_heads %zu does not divide d_model %zu", where,
+                        c->n_heads, c->d_model);
+    if (duo_head_width(c) % 2 != 0)
+        return duo_fail(DUO_EINVAL,
+                        "%s: the head width d_model / n_heads is %zu; RoPE needs it even", where,
+                        duo_head_width(c));
+    if (c->n_heads % c->n_kv_heads != 0)
+        return duo_fail(DUO_EINVAL, "%s: n_kv_heads %zu does not divide n_heads %zu", where,
+                        c->n_kv_heads, c->n_heads);
+    if (!(c->norm_eps > 0 && c->norm_eps < 1))
+        return duo_fail(DUO_EINVAL, "%s: norm_eps is %g, outside 0..1", where, c->norm_eps);
+    if (!(c->rope_theta >= 1 && c->rope_theta <= 1e12))
+        return duo_fail(DUO_EINVAL, "%s: rope_theta is %g, outside 1..1e12", where, c->rope_theta);
+    if (c->router_modules >> DUO_MODULES != 0 || duo_module_count(c->router_modules) == 1)
+        return duo_fail(DUO_EINVAL, "%s: router_modules must name two or three modules", where);
+    return DUO_OK;
+}
