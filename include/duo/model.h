@@ -1,0 +1,274 @@
+#ifndef DUO_MODEL_H
+#define DUO_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "duo/arena.h"
+#include "duo/config.h"
+
+/* ---------------------------------------------------------------- parameter table */
+
+/** Parts of a model that are counted, frozen and trained together. */
+typedef enum duo_group {
+    DUO_GROUP_EMBEDDING,
+    DUO_GROUP_ATTENTION,
+    DUO_GROUP_NORM,
+    DUO_GROUP_SMALL,
+    DUO_GROUP_BIG,
+    DUO_GROUP_HEAD,
+    DUO_GROUP_ROUTER,
+    DUO_GROUPS
+} duo_group;
+
+typedef unsigned duo_group_set; /**< bit 1 << group */
+#define DUO_GROUP_BIT(group) (1u << (group))
+enum { DUO_ALL_GROUPS = (1 << DUO_GROUPS) - 1 };
+
+/** "embedding", "attention", ... */
+const char *duo_group_name(duo_group group);
+
+/** What a tensor is for. The first DUO_P_LAYER_KINDS stand in every layer, the rest once. */
+typedef enum duo_slot {
+    DUO_P_ATTN_NORM,
+    DUO_P_Q,
+    DUO_P_K,
+    DUO_P_V,
+    DUO_P_O,
+    DUO_P_FFN_NORM,
+    DUO_P_BIG_GATE,
+    DUO_P_BIG_UP,
+    DUO_P_BIG_DOWN,
+    DUO_P_SMALL_GATE,
+    DUO_P_SMALL_UP,
+    DUO_P_SMALL_DOWN,
+    DUO_P_ROUTER_WEIGHT,
+    DUO_P_ROUTER_BIAS,
+    DUO_P_LAYER_KINDS,
+    DUO_P_TOK_EMB = DUO_P_LAYER_KINDS,
+    DUO_P_FINAL_NORM,
+    DUO_P_LM_HEAD,
+    DUO_P_KINDS
+} duo_slot;
+
+/** One parameter tensor, described once: allocation, count, initial values, optimizer groups and
+ *  checkpoints all follow this table. */
+typedef struct duo_param {
+    char name[48]; /**< under /model, as in "layers/00/attn/q/weight" */
+    duo_slot slot;
+    size_t layer; /**< 0 for tensors outside the layers */
+    size_t rank, shape[2];
+    size_t count;
+    duo_group group;
+    bool decay;      /**< weight decay applies */
+    double init_std; /**< initial values N(0, init_std^2); 0: all init_mean */
+    double init_mean;
+} duo_param;
+
+typedef struct duo_params {
+    duo_config config;
+    size_t n;
+    duo_param *table; /**< in the order of checkpoints */
+} duo_params;
+
+/** Describe the parameters of a checked config. The caller frees with duo_params_free. */
+duo_status duo_params_create(duo_params *params, const duo_config *config);
+void duo_params_free(duo_params *params);
+/** Parameters in a set of groups. */
+size_t duo_params_count(const duo_params *params, duo_group_set groups);
+
+/**
+ * Tensors of some groups in one block of memory: the weights, their gradients, the optimizer's
+ * moments. Tensors of other groups are NULL, which to a kernel means "frozen".
+ */
+typedef struct duo_tree {
+    const duo_params *params; /**< borrowed */
+    duo_group_set groups;
+    float *block;
+    size_t count;    /**< floats in the block; tensors are padded to cache lines, with zeros */
+    float **tensors; /**< (params->n) */
+    float **slots;   /**< (n_layers + 1, DUO_P_KINDS) */
+} duo_tree;
+
+/** Lay a tree out in an arena; zeroed if the arena's memory is. */
+void duo_tree_take(duo_tree *tree, const duo_params *params, duo_group_set groups,
+                   duo_arena *arena);
+
+/** The tensor of a slot; layer 0 for those outside the layers. NULL when absent or frozen. */
+static inline float *duo_tree_at(const duo_tree *tree, size_t layer, duo_slot slot)
+{
+    const size_t row = slot < DUO_P_LAYER_KINDS ? layer : tree->params->config.n_layers;
+    return tree->slots[row * DUO_P_KINDS + slot];
+}
+
+/* ---------------------------------------------------------------- model */
+
+typedef struct duo_model {
+    duo_params params;
+    duo_tree weights;
+    float *rope; /**< (max_seq, D/2, 2) */
+    duo_arena arena;
+} duo_model;
+
+/** A model with all weights zero. The caller frees *model. */
+duo_status duo_model_create(duo_model **model, const duo_config *config);
+void duo_model_free(duo_model *model);
+
+/** Draw the initial values of some groups: the same for a seed whatever the other groups are. */
+void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
+
+/** Replace *model by one with routers over these modules, freshly drawn; everything else is kept.
+ *  On failure *model is unchanged. */
+duo_status duo_model_add_routers(duo_model **model, duo_module_set modules, uint64_t seed);
+
+/** The head's matrix (V, C): tok_emb when tied. */
+const float *duo_model_head(const duo_model *model);
+
+/* ---------------------------------------------------------------- routes */
+
+/** Every token of n takes `module` at every layer. routes (n, L). */
+void duo_routes_fill(uint8_t *routes, size_t n, size_t L, duo_module module);
+/** Every token of n takes the same pattern (L). */
+void duo_routes_repeat(uint8_t *routes, size_t n, size_t L, const uint8_t *pattern);
+/** Independent draws, P(module m) = p[m], for rows first_row .. first_row+B-1 of a step. routes (B,
+ * T, L). */
+void duo_routes_random(uint8_t *routes, size_t B, size_t T, size_t L, const double p[DUO_MODULES],
+                       uint64_t seed, uint64_t step, size_t first_row);
+/** "BSBS" or "0b" style text of L letters: B or b big, S or s small, - or 0 skip. */
+duo_status duo_routes_pattern(uint8_t *pattern, size_t L, const char *text);
+/** Standard Gumbel noise (B, T, L, M) for rows first_row .. first_row+B-1 of a step. */
+void duo_gumbel_fill(float *noise, size_t B, size_t T, size_t L, size_t M, uint64_t seed,
+                     uint64_t step, size_t first_row);
+/** Count modules per layer: usage (L, DUO_MODULES) += counts over n tokens. */
+void duo_routes_count(uint64_t *usage, const uint8_t *routes, size_t n, size_t L);
+
+/** Tokens of one layer grouped by module; skipped tokens are in no list. */
+typedef struct duo_row_groups {
+    uint32_t *rows[DUO_MODULES]; /**< ascending; rows[DUO_SKIP] is not filled */
+    size_t count[DUO_MODULES];
+} duo_row_groups;
+void duo_routes_group(duo_row_groups *groups, const uint8_t *routes, size_t stride, size_t n);
+
+/** 2 * multiply-adds of one token's forward pass: all but its FFNs, which sees `context` positions
+ * on average (itself included), */
+double duo_flops_base(const duo_config *config, double context);
+/** one FFN, */
+double duo_flops_ffn(const duo_config *config, duo_module module);
+/** and of the routers of all layers (0 without routers). */
+double duo_flops_routers(const duo_config *config);
+
+/* ---------------------------------------------------------------- whole sequences */
+
+typedef enum duo_routing_kind {
+    DUO_ROUTING_GIVEN,  /**< routes are read */
+    DUO_ROUTING_ROUTER, /**< the router's best module, no noise; routes are written */
+    DUO_ROUTING_GUMBEL  /**< mixture by Gumbel-softmax; routes are written (largest weight) */
+} duo_routing_kind;
+
+typedef struct duo_routing {
+    duo_routing_kind kind;
+    uint8_t *routes;            /**< (B, T, L) */
+    const float *noise;         /**< Gumbel: (B, T, L, M), or NULL for none */
+    float tau;                  /**< Gumbel: temperature */
+    bool straight_through;      /**< Gumbel: hard choices forward */
+    double target[DUO_MODULES]; /**< Gumbel: wanted share of a module; negative: none */
+} duo_routing;
+
+/** What a pass must be able to do; it decides what is kept. */
+typedef struct duo_pass_shape {
+    size_t B, T;
+    bool backward;
+    bool gumbel;  /**< DUO_ROUTING_GUMBEL */
+    bool keep_kv; /**< keys and values of all layers, for duo_cache_fill */
+} duo_pass_shape;
+
+/** Activations of one micro-batch. */
+typedef struct duo_pass duo_pass;
+
+/** Lay a pass out in an arena (everything, the pass itself included). NULL while measuring. */
+duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_arena *arena);
+
+/** Forward through all layers. tokens (B, T+1): inputs and, one further, targets. */
+void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tokens,
+                      const duo_routing *routing);
+
+/**
+ * Cross-entropy of the targets: loss (B, T) in nats. With a gradient tree also the gradient of
+ * dloss * sum(loss), into the head and the final hidden states, for duo_pass_backward.
+ */
+void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const duo_tree *gradient,
+                   float dloss);
+
+/** Logits (B, T, V) of the pass. */
+void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits);
+
+/**
+ * Budget loss per sequence, budget (B): sum over the modules with a target of
+ * (mean over layers and positions of P_m - target_m)^2 with P = softmax of the router's logits, no
+ * noise. arXiv:2410.10846, section 3. Only after a Gumbel pass.
+ */
+void duo_pass_budget_loss(const duo_pass *pass, const duo_routing *routing, float *budget);
+
+/**
+ * Backward through all layers: adds to every tensor that `gradient` has, and does no work for
+ * those that it lacks, nor below the lowest that it has. Gumbel: adds dbudget times the gradient of
+ * sum(budget).
+ */
+void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
+                       const duo_tree *gradient, float dbudget);
+
+/* ---------------------------------------------------------------- position by position */
+
+/** Keys and values of S sequences. */
+typedef struct duo_cache {
+    size_t S, max_T;
+    float *k, *v;      /**< (L, S, max_T, Hkv, D) */
+    uint32_t *lengths; /**< (S) positions held */
+} duo_cache;
+
+void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t max_T,
+                    duo_arena *arena);
+/** Take over the first `length` positions of a pass with keep_kv and B == S. */
+void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length);
+
+/** Scratch for up to `capacity` nodes: hidden states that each continue one cached sequence. */
+typedef struct duo_nodes duo_nodes;
+duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_T,
+                          duo_arena *arena);
+
+/** x (n, C) = embeddings of tokens (n). */
+void duo_nodes_embed(const duo_model *model, float *x, const int32_t *tokens, size_t n);
+
+/**
+ * The attention half of a layer for n nodes of sequences `sequences`, at the position behind what
+ * the cache holds: x (n, C) += attention; h (n, C) = the normed FFN input; k, v (n, Hkv, D).
+ */
+void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, float *x, float *h,
+                      float *k, float *v, const duo_cache *cache, const uint32_t *sequences,
+                      size_t n);
+
+/** One FFN for n nodes: y[y_rows[i]] += FFN(h[h_rows[i]]); n <= capacity. */
+void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_module module,
+                   float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
+                   size_t n);
+
+/** The best module of n nodes by the layer's router: routes[i * stride], i < n. */
+void duo_nodes_route(duo_nodes *nodes, const duo_model *model, size_t layer, uint8_t *routes,
+                     size_t stride, const float *h, size_t n);
+
+/** logits (n, V) of final hidden states x (n, C), n <= capacity. */
+void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, const float *x,
+                      size_t n);
+/** loss (n) of those states for targets (n); in blocks, any n. */
+void duo_nodes_loss(duo_nodes *nodes, const duo_model *model, float *loss, const float *x,
+                    const int32_t *targets, size_t n);
+
+/**
+ * Advance every sequence of the cache by one token (S <= capacity): tokens (S), routes (S, L) given
+ * or chosen by the router, logits (S, V) or NULL. lengths grow by one; they must be below max_T.
+ */
+void duo_decode(duo_nodes *nodes, const duo_model *model, duo_cache *cache, const int32_t *tokens,
+                const duo_routing *routing, float *logits);
+
+#endif

@@ -1,0 +1,49 @@
+#ifndef DUO_BLOCK_H
+#define DUO_BLOCK_H
+
+#include "duo/kernels.h"
+#include "duo/model.h"
+
+/** The pieces of a layer that whole sequences and single positions share. */
+
+/** Width of a module's FFN; 0 for skip. */
+size_t duo_ffn_width(const duo_config *config, duo_module module);
+
+/** Weights (or gradients) of one FFN; NULL where the tree has none. */
+typedef struct duo_ffn {
+    float *gate, *up, *down;
+} duo_ffn;
+duo_ffn duo_ffn_of(const duo_tree *tree, size_t layer, duo_module module);
+
+/** Activations of one FFN for its n rows, compact: (n, F). */
+typedef struct duo_ffn_state {
+    float *gate, *up, *act;
+} duo_ffn_state;
+
+/**
+ * y[y_rows[i]] = (add ? y : 0) + down(silu(gate(h)) * up(h)) with h = h[h_rows[i]], i < n.
+ * Keeps gate and up; act may be gate or up when they need not be kept.
+ */
+void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
+                     const duo_model *model, size_t layer, duo_module module,
+                     const duo_ffn_state *state, size_t n, bool add);
+
+/** q (N, C), k and v (N, Hkv, D) of the normed input h, rotated to `positions`. */
+void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_t *positions,
+                     const duo_model *model, size_t layer, size_t N);
+
+/** Logits (N, M) of a layer's router. */
+void duo_router_logits(float *logits, const float *h, const duo_model *model, size_t layer,
+                       size_t N);
+
+/** The router's modules in ascending code, which is the order of its rows. Returns their number. */
+size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config);
+
+/** routes[i * stride] = the module of the largest of scores (n, M); the lower module wins a tie. */
+void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,
+                       const duo_config *config, size_t n);
+
+/** Rows of logits that are computed at a time, so that (N, V) never exists. */
+size_t duo_head_block(const duo_config *config, size_t N);
+
+#endif

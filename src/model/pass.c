@@ -1,0 +1,273 @@
+#include "pass.h"
+
+#include <assert.h>
+#include <string.h>
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Without backward one set of buffers serves all layers, but for keys and values that are kept. */
+static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const duo_params *params,
+                       const duo_pass_shape *shape, duo_arena *arena)
+{
+    const duo_config *c = &params->config;
+    const size_t N = shape->B * shape->T, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    if (shared) *s = *shared;
+    if (!shared || shape->keep_kv) {
+        s->k = DUO_TAKE(arena, float, N *KV);
+        s->v = DUO_TAKE(arena, float, N *KV);
+    }
+    if (shared) return;
+    s->x_in = DUO_TAKE(arena, float, N *C);
+    s->r_attn = DUO_TAKE(arena, float, N);
+    s->h_attn = DUO_TAKE(arena, float, N *C);
+    s->q = DUO_TAKE(arena, float, N *C);
+    s->lse = DUO_TAKE(arena, float, N * c->n_heads);
+    s->att = DUO_TAKE(arena, float, N *C);
+    s->x_mid = shape->backward ? DUO_TAKE(arena, float, N *C) : s->x_in;
+    s->r_ffn = DUO_TAKE(arena, float, N);
+    s->h_ffn = DUO_TAKE(arena, float, N *C);
+    s->groups.rows[DUO_SMALL] = DUO_TAKE(arena, uint32_t, N);
+    s->groups.rows[DUO_BIG] = DUO_TAKE(arena, uint32_t, N);
+
+    /* A routed row takes one module: big rows stand in front, small ones behind them. A mixed row
+     * takes both. */
+    const size_t F = shape->gumbel ? c->d_big + c->d_small : larger(c->d_big, c->d_small);
+    s->gate = DUO_TAKE(arena, float, N *F);
+    s->up = DUO_TAKE(arena, float, N *F);
+    if (!shape->gumbel) return;
+    const size_t M = duo_module_count(c->router_modules);
+    s->soft = DUO_TAKE(arena, float, N *M);
+    s->weight = DUO_TAKE(arena, float, N *M);
+    s->clean = DUO_TAKE(arena, float, N *M);
+    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++) s->output[m] = DUO_TAKE(arena, float, N *C);
+}
+
+static void take_backward(duo_pass *pass, const duo_config *c, duo_arena *arena)
+{
+    const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t F = larger(c->d_big, c->d_small), M = duo_module_count(c->router_modules);
+    pass->dx = DUO_TAKE(arena, float, N *C);
+    pass->dh = DUO_TAKE(arena, float, N *C);
+    pass->datt = DUO_TAKE(arena, float, N *C);
+    pass->dq = DUO_TAKE(arena, float, N *C);
+    pass->dk = DUO_TAKE(arena, float, N *KV);
+    pass->dv = DUO_TAKE(arena, float, N *KV);
+    pass->dgate = DUO_TAKE(arena, float, N *F);
+    pass->dup = DUO_TAKE(arena, float, N *F);
+    if (!pass->shape.gumbel) return;
+    pass->dy = DUO_TAKE(arena, float, N *C);
+    pass->dweight = DUO_TAKE(arena, float, N *M);
+    pass->drouter = DUO_TAKE(arena, float, N *M);
+}
+
+duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_arena *arena)
+{
+    const duo_config *c = &params->config;
+    const size_t N = shape.B * shape.T, L = c->n_layers, C = c->d_model;
+    const size_t M = duo_module_count(c->router_modules);
+    assert(shape.T <= c->max_seq);
+
+    /* While measuring, nothing may be written: the layout goes through values on the stack. */
+    duo_pass value = {.shape = shape,
+                      .N = N,
+                      .n_layers = L,
+                      .head_block = duo_head_block(c, N),
+                      .router_modules = c->router_modules};
+    value.attention =
+        (duo_attention_shape){shape.B, shape.T, c->n_heads, c->n_kv_heads, duo_head_width(c)};
+    duo_pass *pass = DUO_TAKE(arena, duo_pass, 1);
+    value.layers = DUO_TAKE(arena, duo_layer_state, L);
+    duo_layer_state first = {0};
+    take_layer(&first, NULL, params, &shape, arena);
+    for (size_t l = 0; l < L; l++) {
+        duo_layer_state layer = first;
+        if (l > 0) {
+            layer = (duo_layer_state){0};
+            take_layer(&layer, shape.backward ? NULL : &first, params, &shape, arena);
+        }
+        if (value.layers) value.layers[l] = layer;
+    }
+    value.x_out = shape.backward ? DUO_TAKE(arena, float, N *C) : first.x_in;
+    value.r_final = DUO_TAKE(arena, float, N);
+    value.h_final = DUO_TAKE(arena, float, N *C);
+    value.inputs = DUO_TAKE(arena, int32_t, N);
+    value.targets = DUO_TAKE(arena, int32_t, N);
+    value.positions = DUO_TAKE(arena, uint32_t, N);
+    value.shares = DUO_TAKE(arena, float, shape.B *M);
+    value.logits = DUO_TAKE(arena, float, value.head_block * c->vocab_size);
+    value.lse = DUO_TAKE(arena, float, value.head_block);
+    value.act = DUO_TAKE(arena, float, N *larger(c->d_big, c->d_small));
+    value.router = DUO_TAKE(arena, float, N *M);
+    if (shape.gumbel) value.noise = DUO_TAKE(arena, float, N *M);
+    value.attention_scratch = DUO_TAKE(arena, float, duo_attention_scratch(value.attention));
+    if (shape.backward) take_backward(&value, c, arena);
+    if (!pass) return NULL;
+    for (size_t n = 0; n < N; n++) value.positions[n] = (uint32_t)(n % shape.T);
+    *pass = value;
+    return pass;
+}
+
+/* ---------------------------------------------------------------- forward */
+
+static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
+{
+    const duo_config *c = &model->params.config;
+    const size_t N = pass->N, C = c->d_model;
+    duo_layer_state *s = &pass->layers[l];
+    duo_rmsnorm_forward(s->h_attn, s->r_attn, s->x_in,
+                        duo_tree_at(&model->weights, l, DUO_P_ATTN_NORM), N, C, (float)c->norm_eps);
+    duo_qkv_forward(s->q, s->k, s->v, s->h_attn, pass->positions, model, l, N);
+    duo_attention_forward(s->att, s->lse, s->q, s->k, s->v, pass->attention,
+                          pass->attention_scratch);
+    if (s->x_mid != s->x_in) memcpy(s->x_mid, s->x_in, N * C * sizeof(float));
+    duo_linear_forward(s->x_mid, s->att, duo_tree_at(&model->weights, l, DUO_P_O), NULL, N, C, C,
+                       NULL, NULL, true);
+    duo_rmsnorm_forward(s->h_ffn, s->r_ffn, s->x_mid,
+                        duo_tree_at(&model->weights, l, DUO_P_FFN_NORM), N, C, (float)c->norm_eps);
+}
+
+static void place_ffn_states(duo_pass *pass, duo_layer_state *s, size_t big_floats)
+{
+    s->ffn[DUO_BIG] = (duo_ffn_state){s->gate, s->up, pass->act};
+    s->ffn[DUO_SMALL] = (duo_ffn_state){s->gate + big_floats, s->up + big_floats, pass->act};
+}
+
+/* Every token through its own module. */
+static void routed_forward(duo_pass *pass, const duo_model *model, size_t l, float *x)
+{
+    duo_layer_state *s = &pass->layers[l];
+    place_ffn_states(pass, s, s->groups.count[DUO_BIG] * model->params.config.d_big);
+    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
+        duo_ffn_forward(x, s->groups.rows[m], s->h_ffn, s->groups.rows[m], model, l, m, &s->ffn[m],
+                        s->groups.count[m], true);
+}
+
+/* Every token through every module; the outputs are mixed by the Gumbel-softmax weights. */
+static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, float *x,
+                          const duo_routing *routing)
+{
+    const duo_config *c = &model->params.config;
+    const size_t N = pass->N, L = c->n_layers;
+    duo_module codes[DUO_MODULES];
+    const size_t M = duo_router_codes(codes, c);
+    duo_layer_state *s = &pass->layers[l];
+
+    duo_router_logits(pass->router, s->h_ffn, model, l, N);
+    duo_softmax_forward(s->clean, pass->router, N, M);
+    const float *noise = NULL;
+    if (routing->noise) { /* the layer's slice of (N, L, M), dense as kernels take it */
+        for (size_t n = 0; n < N; n++)
+            memcpy(pass->noise + n * M, routing->noise + (n * L + l) * M, M * sizeof(float));
+        noise = pass->noise;
+    }
+    duo_gumbel_softmax_forward(s->weight, s->soft, pass->router, noise, routing->tau,
+                               routing->straight_through, N, M);
+    duo_router_choose(routing->routes + l, L, s->soft, c, N);
+    place_ffn_states(pass, s, N * c->d_big);
+    for (size_t i = 0; i < M; i++) {
+        const duo_module m = codes[i];
+        if (m == DUO_SKIP) continue;
+        duo_ffn_forward(s->output[m], NULL, s->h_ffn, NULL, model, l, m, &s->ffn[m], N, false);
+        duo_mix_forward(x, s->output[m], s->weight + i, M, N, c->d_model);
+    }
+}
+
+static void sum_shares(duo_pass *pass, const duo_model *model)
+{
+    const size_t L = model->params.config.n_layers, T = pass->shape.T;
+    const size_t M = duo_module_count(model->params.config.router_modules);
+    for (size_t b = 0; b < pass->shape.B; b++)
+        for (size_t m = 0; m < M; m++) {
+            double sum = 0;
+            for (size_t l = 0; l < L; l++)
+                for (size_t t = 0; t < T; t++)
+                    sum += (double)pass->layers[l].clean[(b * T + t) * M + m];
+            pass->shares[b * M + m] = (float)(sum / (double)(L * T));
+        }
+}
+
+void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tokens,
+                      const duo_routing *routing)
+{
+    const duo_config *c = &model->params.config;
+    const size_t N = pass->N, C = c->d_model, L = c->n_layers, T = pass->shape.T;
+    assert(routing->kind != DUO_ROUTING_GUMBEL || pass->shape.gumbel);
+    for (size_t b = 0; b < pass->shape.B; b++) {
+        memcpy(pass->inputs + b * T, tokens + b * (T + 1), T * sizeof *tokens);
+        memcpy(pass->targets + b * T, tokens + b * (T + 1) + 1, T * sizeof *tokens);
+    }
+    duo_embedding_forward(pass->layers[0].x_in, duo_tree_at(&model->weights, 0, DUO_P_TOK_EMB),
+                          pass->inputs, N, C);
+    for (size_t l = 0; l < L; l++) {
+        duo_layer_state *s = &pass->layers[l];
+        attention_forward(pass, model, l);
+        float *x = l + 1 < L ? pass->layers[l + 1].x_in : pass->x_out;
+        if (x != s->x_mid) memcpy(x, s->x_mid, N * C * sizeof(float));
+        if (routing->kind == DUO_ROUTING_GUMBEL) {
+            mixed_forward(pass, model, l, x, routing);
+            continue;
+        }
+        if (routing->kind == DUO_ROUTING_ROUTER) {
+            duo_router_logits(pass->router, s->h_ffn, model, l, N);
+            duo_router_choose(routing->routes + l, L, pass->router, c, N);
+        }
+        duo_routes_group(&s->groups, routing->routes + l, L, N);
+        routed_forward(pass, model, l, x);
+    }
+    if (routing->kind == DUO_ROUTING_GUMBEL) sum_shares(pass, model);
+    duo_rmsnorm_forward(pass->h_final, pass->r_final, pass->x_out,
+                        duo_tree_at(&model->weights, 0, DUO_P_FINAL_NORM), N, C,
+                        (float)c->norm_eps);
+}
+
+/* ---------------------------------------------------------------- head */
+
+static float *head_gradient(const duo_tree *gradient, bool tied)
+{
+    return duo_tree_at(gradient, 0, tied ? DUO_P_TOK_EMB : DUO_P_LM_HEAD);
+}
+
+void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const duo_tree *gradient,
+                   float dloss)
+{
+    const duo_config *c = &model->params.config;
+    const size_t C = c->d_model, V = c->vocab_size;
+    const float *head = duo_model_head(model);
+    assert(!gradient || pass->shape.backward);
+    for (size_t n = 0; n < pass->N; n += pass->head_block) {
+        const size_t rows = pass->N - n < pass->head_block ? pass->N - n : pass->head_block;
+        const float *h = pass->h_final + n * C;
+        duo_linear_forward(pass->logits, h, head, NULL, rows, V, C, NULL, NULL, false);
+        duo_cross_entropy_forward(loss + n, pass->lse, pass->logits, pass->targets + n, rows, V);
+        if (!gradient) continue;
+        duo_cross_entropy_backward(pass->logits, pass->lse, pass->targets + n, dloss, rows, V);
+        duo_linear_backward_input(pass->dh + n * C, pass->logits, head, rows, V, C, NULL, NULL,
+                                  false);
+        float *dhead = head_gradient(gradient, c->tied_embeddings);
+        if (dhead) duo_linear_backward_weight(dhead, NULL, pass->logits, h, rows, V, C, NULL, NULL);
+    }
+}
+
+void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits)
+{
+    const duo_config *c = &model->params.config;
+    duo_linear_forward(logits, pass->h_final, duo_model_head(model), NULL, pass->N, c->vocab_size,
+                       c->d_model, NULL, NULL, false);
+}
+
+void duo_pass_budget_loss(const duo_pass *pass, const duo_routing *routing, float *budget)
+{
+    const size_t M = duo_module_count(pass->router_modules);
+    for (size_t b = 0; b < pass->shape.B; b++) {
+        float sum = 0;
+        for (size_t i = 0, m = 0; m < DUO_MODULES; m++) {
+            if (!duo_module_in(pass->router_modules, (duo_module)m)) continue;
+            const float off = pass->shares[b * M + i++] - (float)routing->target[m];
+            if (routing->target[m] >= 0) sum += off * off;
+        }
+        budget[b] = sum;
+    }
+}

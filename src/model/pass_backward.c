@@ -1,0 +1,165 @@
+#include "pass.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* What is trainable decides where gradients must flow. */
+static bool trains(const duo_tree *gradient, size_t l, duo_slot first, duo_slot last)
+{
+    for (duo_slot slot = first; slot <= last; slot++)
+        if (duo_tree_at(gradient, l, slot)) return true;
+    return false;
+}
+
+static bool trains_below(const duo_tree *gradient, size_t l)
+{
+    if (duo_tree_at(gradient, 0, DUO_P_TOK_EMB)) return true;
+    for (size_t i = 0; i < l; i++)
+        if (trains(gradient, i, 0, DUO_P_LAYER_KINDS - 1)) return true;
+    return false;
+}
+
+/* One FFN for n rows (rows NULL: all). Adds to dh if the input's gradient is needed. */
+static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree *gradient, size_t l,
+                         duo_module m, const float *dy, const uint32_t *rows, size_t n,
+                         bool need_dh)
+{
+    const duo_layer_state *s = &pass->layers[l];
+    const size_t C = model->params.config.d_model, F = duo_ffn_width(&model->params.config, m);
+    const duo_ffn w = duo_ffn_of(&model->weights, l, m), g = duo_ffn_of(gradient, l, m);
+    if (!need_dh && !g.down) return;
+
+    float *da = pass->dgate;
+    duo_linear_backward_input(da, dy, w.down, n, C, F, NULL, rows, false);
+    duo_swiglu_backward(pass->dgate, pass->dup, g.down ? pass->act : NULL, da, s->ffn[m].gate,
+                        s->ffn[m].up, n * F);
+    if (g.down) {
+        duo_linear_backward_weight(g.down, NULL, dy, pass->act, n, C, F, rows, NULL);
+        duo_linear_backward_weight(g.gate, NULL, pass->dgate, s->h_ffn, n, F, C, NULL, rows);
+        duo_linear_backward_weight(g.up, NULL, pass->dup, s->h_ffn, n, F, C, NULL, rows);
+    }
+    if (!need_dh) return;
+    duo_linear_backward_input(pass->dh, pass->dgate, w.gate, n, F, C, rows, NULL, true);
+    duo_linear_backward_input(pass->dh, pass->dup, w.up, n, F, C, rows, NULL, true);
+}
+
+/* Gradient of the router's logits: through the mixture, and of the budget loss through P. */
+static void router_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
+                            const duo_tree *gradient, size_t l, float dbudget, bool need_dh)
+{
+    const duo_config *c = &model->params.config;
+    const duo_layer_state *s = &pass->layers[l];
+    const size_t N = pass->N, T = pass->shape.T, C = c->d_model;
+    duo_module codes[DUO_MODULES];
+    const size_t M = duo_router_codes(codes, c);
+
+    memset(pass->drouter, 0, N * M * sizeof(float));
+    duo_gumbel_softmax_backward(pass->drouter, pass->dweight, s->soft, routing->tau, N, M);
+    float *dclean = pass->dweight; /* read above, free now */
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < M; i++) {
+            const double target = routing->target[codes[i]];
+            const float off = pass->shares[n / T * M + i] - (float)target;
+            dclean[n * M + i] = target < 0 ? 0 : dbudget * 2 * off / (float)(c->n_layers * T);
+        }
+    duo_softmax_backward(pass->drouter, dclean, s->clean, N, M);
+
+    float *dw = duo_tree_at(gradient, l, DUO_P_ROUTER_WEIGHT);
+    if (dw)
+        duo_linear_backward_weight(dw, duo_tree_at(gradient, l, DUO_P_ROUTER_BIAS), pass->drouter,
+                                   s->h_ffn, N, M, C, NULL, NULL);
+    if (need_dh)
+        duo_linear_backward_input(pass->dh, pass->drouter,
+                                  duo_tree_at(&model->weights, l, DUO_P_ROUTER_WEIGHT), N, M, C,
+                                  NULL, NULL, true);
+}
+
+static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
+                           const duo_tree *gradient, size_t l, float dbudget, bool need_dh)
+{
+    const duo_config *c = &model->params.config;
+    const duo_layer_state *s = &pass->layers[l];
+    duo_module codes[DUO_MODULES];
+    const size_t N = pass->N, M = duo_router_codes(codes, c);
+    memset(pass->dweight, 0, N * M * sizeof(float));
+    for (size_t i = 0; i < M; i++) {
+        const duo_module m = codes[i];
+        if (m == DUO_SKIP) continue;
+        duo_mix_backward(pass->dy, pass->dweight + i, pass->dx, s->output[m], s->weight + i, M, N,
+                         c->d_model);
+        ffn_backward(pass, model, gradient, l, m, pass->dy, NULL, N, need_dh);
+    }
+    router_backward(pass, model, routing, gradient, l, dbudget, need_dh);
+}
+
+/* dx: in, the gradient of x_mid; out, that of x_in if it is needed below. */
+static void attention_backward(duo_pass *pass, const duo_model *model, const duo_tree *gradient,
+                               size_t l, bool below)
+{
+    const duo_config *c = &model->params.config;
+    const duo_tree *w = &model->weights;
+    const duo_layer_state *s = &pass->layers[l];
+    const size_t N = pass->N, C = c->d_model, D = duo_head_width(c), KV = c->n_kv_heads * D;
+
+    duo_linear_backward_input(pass->datt, pass->dx, duo_tree_at(w, l, DUO_P_O), N, C, C, NULL, NULL,
+                              false);
+    float *dw = duo_tree_at(gradient, l, DUO_P_O);
+    if (dw) duo_linear_backward_weight(dw, NULL, pass->dx, s->att, N, C, C, NULL, NULL);
+    duo_attention_backward(pass->dq, pass->dk, pass->dv, pass->datt, s->q, s->k, s->v, s->att,
+                           s->lse, pass->attention, pass->attention_scratch);
+    duo_rope_backward(pass->dq, model->rope, pass->positions, N, c->n_heads, D);
+    duo_rope_backward(pass->dk, model->rope, pass->positions, N, c->n_kv_heads, D);
+
+    const bool need_dh = below || duo_tree_at(gradient, l, DUO_P_ATTN_NORM);
+    const struct {
+        duo_slot slot;
+        const float *dy;
+        size_t width;
+    } projections[] = {{DUO_P_Q, pass->dq, C}, {DUO_P_K, pass->dk, KV}, {DUO_P_V, pass->dv, KV}};
+    for (size_t i = 0; i < 3; i++) {
+        dw = duo_tree_at(gradient, l, projections[i].slot);
+        if (dw)
+            duo_linear_backward_weight(dw, NULL, projections[i].dy, s->h_attn, N,
+                                       projections[i].width, C, NULL, NULL);
+        if (need_dh)
+            duo_linear_backward_input(pass->dh, projections[i].dy,
+                                      duo_tree_at(w, l, projections[i].slot), N,
+                                      projections[i].width, C, NULL, NULL, i > 0);
+    }
+    if (need_dh)
+        duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_ATTN_NORM), pass->dh, s->x_in,
+                             duo_tree_at(w, l, DUO_P_ATTN_NORM), s->r_attn, N, C);
+}
+
+void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
+                       const duo_tree *gradient, float dbudget)
+{
+    const duo_config *c = &model->params.config;
+    const duo_tree *w = &model->weights;
+    const size_t N = pass->N, C = c->d_model;
+    assert(pass->shape.backward);
+
+    memset(pass->dx, 0, N * C * sizeof(float));
+    duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, 0, DUO_P_FINAL_NORM), pass->dh,
+                         pass->x_out, duo_tree_at(w, 0, DUO_P_FINAL_NORM), pass->r_final, N, C);
+    for (size_t l = c->n_layers; l-- > 0;) {
+        const bool below = trains_below(gradient, l);
+        const bool attention = below || trains(gradient, l, DUO_P_ATTN_NORM, DUO_P_O);
+        const bool need_dh = attention || duo_tree_at(gradient, l, DUO_P_FFN_NORM);
+        const duo_layer_state *s = &pass->layers[l];
+
+        if (need_dh) memset(pass->dh, 0, N * C * sizeof(float));
+        if (routing->kind == DUO_ROUTING_GUMBEL)
+            mixed_backward(pass, model, routing, gradient, l, dbudget, need_dh);
+        else
+            for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
+                ffn_backward(pass, model, gradient, l, m, pass->dx, s->groups.rows[m],
+                             s->groups.count[m], need_dh);
+        if (need_dh)
+            duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_FFN_NORM), pass->dh,
+                                 s->x_mid, duo_tree_at(w, l, DUO_P_FFN_NORM), s->r_ffn, N, C);
+        if (attention) attention_backward(pass, model, gradient, l, below);
+        if (!below) return;
+    }
+    duo_embedding_backward(duo_tree_at(gradient, 0, DUO_P_TOK_EMB), pass->dx, pass->inputs, N, C);
+}
