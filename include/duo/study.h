@@ -1,0 +1,123 @@
+#ifndef DUO_STUDY_H
+#define DUO_STUDY_H
+
+#include <stdio.h>
+
+#include "duo/data.h"
+#include "duo/model.h"
+#include "duo/store.h"
+
+/* ---------------------------------------------------------------- sequences */
+
+/** Sequences that a study looks at: tokens (R, T+1). */
+typedef struct duo_sequences {
+    size_t R, T;
+    int32_t *tokens; /**< owned */
+    uint64_t bytes;  /**< of text behind the R*T targets; 0: unknown */
+} duo_sequences;
+
+/**
+ * R held-out windows of T+1 tokens spread evenly over a domain (-1: all domains); all of them if
+ * there are fewer. Freed with duo_sequences_free.
+ */
+duo_status duo_sequences_held_out(duo_sequences *sequences, const duo_tokens *tokens, int domain,
+                                  size_t R, size_t T);
+void duo_sequences_free(duo_sequences *sequences);
+
+/* ---------------------------------------------------------------- results */
+
+/** What one policy did on some sequences. */
+typedef struct duo_trace {
+    uint8_t *routes; /**< (R, T, L) */
+    float *loss;     /**< (R, T) nats */
+} duo_trace;
+
+duo_status duo_trace_create(duo_trace *trace, const duo_sequences *sequences, size_t L);
+void duo_trace_free(duo_trace *trace);
+
+/** Means over a trace; the standard error is over sequences. */
+typedef struct duo_trace_summary {
+    double loss, loss_error, perplexity,
+        bits_per_byte;         /**< bits_per_byte: NaN when bytes are unknown */
+    double share[DUO_MODULES]; /**< of (token, layer) pairs */
+    double flops;              /**< model FLOPs per token */
+    uint64_t *usage;           /**< (L, DUO_MODULES); owned */
+} duo_trace_summary;
+/** with_router: the policy pays for the routers' products. */
+duo_status duo_trace_summarize(duo_trace_summary *summary, const duo_trace *trace,
+                               const duo_sequences *sequences, const duo_config *config,
+                               bool with_router);
+void duo_trace_summary_free(duo_trace_summary *summary);
+
+/** How routes were found: the attributes of a routes file. */
+typedef struct duo_routes_origin {
+    const char *policy;     /**< "oracle", "router", ... */
+    const char *budget;     /**< "4", "none" */
+    const char *context;    /**< "committed" */
+    duo_module_set modules; /**< allowed */
+    duo_hash model;         /**< duo_model_hash */
+} duo_routes_origin;
+
+/** Write a routes file (design of `/tokens`, `/routes`, `/loss`). */
+duo_status duo_routes_write(const char *path, const duo_sequences *sequences,
+                            const duo_trace *trace, size_t L, const duo_routes_origin *origin);
+/**
+ * Read one; everything is checked against the model: layers, modules, token ids, and its hash
+ * (another model is DUO_EINVAL). The caller frees sequences and trace.
+ */
+duo_status duo_routes_read(const char *path, const duo_model *model, duo_hash model_hash,
+                           duo_sequences *sequences, duo_trace *trace);
+
+/* ---------------------------------------------------------------- policies */
+
+/** How tokens are routed when a trained model is measured. */
+typedef struct duo_policy {
+    char name[96]; /**< as the user wrote it */
+    enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
+    uint8_t pattern[128];
+    double p[DUO_MODULES];
+    const char *path; /**< of a routes file; points into the text that was parsed */
+} duo_policy;
+
+/** small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
+ * file:ROUTES */
+duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model);
+
+/** Reports work done of total; may be NULL where it is taken. */
+typedef void duo_study_progress(void *context, uint64_t done, uint64_t total);
+
+/**
+ * Run sequences through the model under a policy: an ordinary forward pass over whole sequences.
+ * For a file policy `trace->routes` holds the routes already; otherwise it is written. `rows`
+ * sequences are run at a time.
+ */
+duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
+                        const duo_policy *policy, uint64_t seed, size_t rows, duo_trace *trace,
+                        duo_study_progress *progress, void *context);
+
+/* ---------------------------------------------------------------- oracle */
+
+enum { DUO_NO_BUDGET = -1 };
+
+typedef struct duo_oracle_setting {
+    duo_module_set modules; /**< allowed; two or three */
+    int budget;             /**< exact number of big FFNs of a token, or DUO_NO_BUDGET */
+    size_t max_nodes;       /**< nodes of a layer held at a time: bounds memory */
+} duo_oracle_setting;
+
+/**
+ * For every token the route that predicts its successor best: exhaustive over all routes of the
+ * allowed modules within the budget. Committed context: tokens are decided left to right, each
+ * seeing keys and values of the routes chosen before it, so that one forward pass with the
+ * recorded routes reproduces the loss. Ties go to fewer big, then to the lower code.
+ *
+ * Routes share prefixes: at layer l each distinct state is computed once, for all sequences
+ * together, and prefixes that cannot meet the budget are dropped.
+ *
+ * Source: arXiv:2410.10846, section 2.2.
+ */
+duo_status duo_oracle_search(const duo_model *model, const duo_sequences *sequences,
+                             const duo_oracle_setting *setting, duo_trace *trace,
+                             duo_study_progress *progress, void *context);
+
+#endif
