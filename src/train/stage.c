@@ -1,0 +1,24 @@
+#include "duo/train.h"
+
+static const struct {
+    const char *name;
+    duo_group_set trains;
+} kinds[] = {
+    /* Small FFNs have no gradient in the dense stage, and weight decay alone would wear them down.
+     */
+    [DUO_STAGE_DENSE] = {"dense", DUO_ALL_GROUPS & ~DUO_GROUP_BIT(DUO_GROUP_ROUTER) &
+                                      ~DUO_GROUP_BIT(DUO_GROUP_SMALL)},
+    [DUO_STAGE_DUO] = {"duo", DUO_ALL_GROUPS & ~DUO_GROUP_BIT(DUO_GROUP_ROUTER)},
+    [DUO_STAGE_SMALL] = {"small", DUO_GROUP_BIT(DUO_GROUP_SMALL)},
+    [DUO_STAGE_ROUTER] = {"router", DUO_GROUP_BIT(DUO_GROUP_ROUTER)},
+};
+
+const char *duo_stage_kind_name(duo_stage_kind kind)
+{
+    return kinds[kind].name;
+}
+
+duo_group_set duo_stage_trains(duo_stage_kind kind)
+{
+    return kinds[kind].trains;
+}
