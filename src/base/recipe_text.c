@@ -1,0 +1,97 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recipe_keys.h"
+
+static void write_keys(FILE *out, recipe_section section, const void *object, const char *indent,
+                       unsigned stage_kind)
+{
+    char text[RECIPE_VALUE_MAX];
+    for (size_t i = 0; i < recipe_n_keys; i++) {
+        const recipe_key *key = &recipe_keys[i];
+        if (key->section != section || key->offset == RECIPE_NO_FIELD) continue;
+        if (section == RECIPE_STAGE && !recipe_key_in_stage(key, (duo_stage_kind)stage_kind))
+            continue;
+        fprintf(out, "%s%s = %s\n", indent, key->name,
+                recipe_value_write(key, (const char *)object + key->offset, text));
+    }
+}
+
+char *duo_recipe_text(const duo_recipe *recipe)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out) return NULL;
+    write_keys(out, RECIPE_ROOT, recipe, "", 0);
+    fputs("\nmodel {\n", out);
+    write_keys(out, RECIPE_MODEL, &recipe->model, "    ", 0);
+    fputs("}\n\ndata {\n", out);
+    write_keys(out, RECIPE_DATA, recipe, "    ", 0);
+    for (size_t i = 0; i < recipe->n_domains; i++) {
+        fprintf(out, "    domain %s {\n", recipe->domains[i].name);
+        write_keys(out, RECIPE_DOMAIN, &recipe->domains[i], "        ", 0);
+        fputs("    }\n", out);
+    }
+    fputs("}\n", out);
+    for (size_t i = 0; i < recipe->n_stages; i++) {
+        const duo_stage_recipe *stage = &recipe->stages[i];
+        fprintf(out, "\nstage %s {\n", stage->name);
+        write_keys(out, RECIPE_STAGE, stage, "    ", stage->kind);
+        fputs("}\n", out);
+    }
+    const bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* "1..128", "cosine|linear", ... */
+static void describe_values(const recipe_key *key, char text[80])
+{
+    static const char *const names[RECIPE_TYPES] = {
+        [RECIPE_BOOL] = "true|false",
+        [RECIPE_NAME] = "name",
+        [RECIPE_PATH] = "path",
+        [RECIPE_MODULES] = "modules",
+    };
+    const char *number = key->type == RECIPE_SIZE || key->type == RECIPE_U64 ? "integer" : "number";
+    if (key->type == RECIPE_CHOICE) {
+        size_t used = 0;
+        for (size_t i = 0; i <= (size_t)key->most && used < 80; i++)
+            used +=
+                (size_t)snprintf(text + used, 80 - used, "%s%s", i > 0 ? "|" : "", key->choices[i]);
+    } else if (names[key->type]) {
+        snprintf(text, 80, "%s", names[key->type]);
+    } else if (isfinite(key->most)) {
+        snprintf(text, 80, "%s %.8g..%.8g%s", number, key->least, key->most,
+                 key->type == RECIPE_SHARE ? "|none" : "");
+    } else {
+        snprintf(text, 80, "%s", number);
+    }
+}
+
+void duo_recipe_print_keys(void)
+{
+    static const char *const headings[RECIPE_SECTIONS] = {
+        "At the top", "\nmodel { ... }", "\ndata { ... }", "\ndata { domain NAME { ... } }",
+        "\nstage NAME { ... }"};
+    for (recipe_section section = 0; section < RECIPE_SECTIONS; section++) {
+        printf("%s\n", headings[section]);
+        for (size_t i = 0; i < recipe_n_keys; i++) {
+            const recipe_key *key = &recipe_keys[i];
+            if (key->section != section) continue;
+            char values[80], preset[64] = "";
+            describe_values(key, values);
+            if (key->required)
+                snprintf(preset, sizeof preset, " (required)");
+            else if (key->preset && key->preset[0])
+                snprintf(preset, sizeof preset, " (%s)", key->preset);
+            printf("  %-16s %-34s %s%s\n", key->name, values, key->meaning, preset);
+        }
+    }
+}
