@@ -58,10 +58,13 @@ static void report(cfg_t *cfg, const char *format, va_list args)
 
 static int keep_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
 {
-    if ((opt->flags & CFGF_MODIFIED) && !reading.overriding) {
-        cfg_error(cfg, "%s was given before", opt->name);
+    /* libconfuse drops the old value before it calls; the number, which a pointer has no use for,
+     * keeps the line. */
+    if (opt->def.number > 0 && !reading.overriding) {
+        cfg_error(cfg, "%s was given before, on line %ld", opt->name, opt->def.number);
         return -1;
     }
+    opt->def.number = cfg->line;
     const size_t bytes = strlen(text) + 1;
     given *value = malloc(sizeof *value + bytes);
     if (!value) {
