@@ -1,0 +1,92 @@
+#include <assert.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "simd.h"
+#include "tile.h"
+
+static duo_isa current = DUO_ISA_PORTABLE;
+static int team = 1;
+
+static const char *const names[] = {
+    [DUO_ISA_PORTABLE] = "portable", [DUO_ISA_AVX2] = "avx2", [DUO_ISA_AVX512] = "avx512"};
+enum { ISAS = sizeof names / sizeof names[0] };
+
+static bool supported(duo_isa isa)
+{
+#ifdef __x86_64__
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == DUO_ISA_AVX2) return avx2;
+    if (isa == DUO_ISA_AVX512)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    return isa == DUO_ISA_PORTABLE;
+}
+
+static const duo_tile *tile_of(duo_isa isa)
+{
+#ifdef __x86_64__
+    if (isa == DUO_ISA_AVX512) return &duo_tile_avx512;
+    if (isa == DUO_ISA_AVX2) return &duo_tile_avx2;
+#endif
+    assert(isa == DUO_ISA_PORTABLE);
+    return &duo_tile_portable;
+}
+
+static duo_status choose(duo_isa *isa)
+{
+    const char *wanted = getenv("DUO_ISA");
+    if (!wanted || !*wanted) {
+        *isa = DUO_ISA_AVX512;
+        while (!supported(*isa)) (*isa)--;
+        return DUO_OK;
+    }
+    for (size_t i = 0; i < ISAS; i++) {
+        if (strcmp(wanted, names[i]) != 0) continue;
+        *isa = (duo_isa)i;
+        if (supported(*isa)) return DUO_OK;
+        return duo_fail(DUO_EINVAL, "DUO_ISA: this processor does not support %s", wanted);
+    }
+    return duo_fail(DUO_EINVAL, "DUO_ISA: '%s' is none of portable, avx2, avx512", wanted);
+}
+
+duo_status duo_kernels_start(int threads)
+{
+    if (threads < 0 || threads > DUO_MAX_THREADS)
+        return duo_fail(DUO_EINVAL, "threads: %d is not between 0 and %d", threads,
+                        DUO_MAX_THREADS);
+    duo_isa isa = DUO_ISA_PORTABLE;
+    duo_status status = choose(&isa);
+    if (status != DUO_OK) return status;
+    if (threads == 0) threads = omp_get_max_threads();
+    if (threads > DUO_MAX_THREADS) threads = DUO_MAX_THREADS;
+    status = duo_matmul_start(tile_of(isa), threads);
+    if (status != DUO_OK) return status;
+    duo_simd_select(isa);
+    omp_set_num_threads(threads);
+    current = isa;
+    team = threads;
+    return DUO_OK;
+}
+
+void duo_kernels_stop(void)
+{
+    duo_matmul_stop();
+}
+
+duo_isa duo_kernels_isa(void)
+{
+    return current;
+}
+
+const char *duo_isa_name(duo_isa isa)
+{
+    return names[isa];
+}
+
+int duo_kernels_threads(void)
+{
+    return team;
+}

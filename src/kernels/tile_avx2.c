@@ -1,0 +1,113 @@
+#include <immintrin.h>
+
+#include "tile.h"
+
+enum { ROWS = 4, VECTORS = 3, LANES = 8 };
+
+static inline __m256i lanes_below(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* Inlined with constant rows and vectors, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) void
+multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
+         size_t step, const float *panel, size_t K, size_t cols, const float *bias, bool add)
+{
+    const float *left_row[ROWS];
+    __m256 sum[ROWS][VECTORS];
+#pragma GCC unroll 4
+    for (size_t i = 0; i < rows; i++) {
+        left_row[i] = left[i];
+#pragma GCC unroll 3
+        for (size_t j = 0; j < vectors; j++) {
+            sum[i][j] = _mm256_setzero_ps();
+            __builtin_prefetch(y[i] + j * LANES, 1);
+        }
+    }
+    for (size_t k = 0, at = 0; k < K; k++, at += step, panel += vectors * LANES) {
+        __m256 right[VECTORS];
+#pragma GCC unroll 3
+        for (size_t j = 0; j < vectors; j++) right[j] = _mm256_load_ps(panel + j * LANES);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < rows; i++) {
+            const __m256 value = _mm256_set1_ps(left_row[i][at]);
+#pragma GCC unroll 3
+            for (size_t j = 0; j < vectors; j++)
+                sum[i][j] = _mm256_fmadd_ps(value, right[j], sum[i][j]);
+        }
+    }
+#pragma GCC unroll 3
+    for (size_t j = 0; j < vectors; j++) {
+        const bool whole = cols >= (j + 1) * LANES;
+        const __m256i mask = lanes_below(whole ? LANES : cols - j * LANES);
+        const __m256 offset =
+            bias ? _mm256_maskload_ps(bias + j * LANES, mask) : _mm256_setzero_ps();
+#pragma GCC unroll 4
+        for (size_t i = 0; i < rows; i++) {
+            float *to = y[i] + j * LANES;
+            __m256 value = _mm256_add_ps(sum[i][j], offset);
+            if (add) value = _mm256_add_ps(_mm256_maskload_ps(to, mask), value);
+            if (whole)
+                _mm256_storeu_ps(to, value);
+            else
+                _mm256_maskstore_ps(to, mask, value);
+        }
+    }
+}
+
+#define TILE(rows, vectors)                                                                        \
+    static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
+                                            size_t step, const float *panel, size_t K,             \
+                                            size_t cols, const float *bias, bool add)              \
+    {                                                                                              \
+        multiply(rows, vectors, y, left, step, panel, K, cols, bias, add);                         \
+    }
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+
+/* Four neighbouring floats of each of two rows, one row in each half of the register. */
+static inline __m256 load_halves(const float *const *row, size_t k)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[0] + k)),
+                                _mm_loadu_ps(row[4] + k), 1);
+}
+
+static void transpose(float *panel, const float *w, size_t stride, size_t cols, size_t K)
+{
+    const size_t width = (cols + LANES - 1) / LANES * LANES;
+    for (size_t c = 0; c < cols; c += LANES) {
+        const float *row[LANES];
+        for (size_t i = 0; i < LANES; i++) /* lanes behind the end are computed, never stored */
+            row[i] = w + (c + i < cols ? c + i : cols - 1) * stride;
+        float *to = panel + c;
+        size_t k = 0;
+        for (; k + 4 <= K; k += 4, to += 4 * width) {
+            const __m256 r0 = load_halves(row, k), r1 = load_halves(row + 1, k);
+            const __m256 r2 = load_halves(row + 2, k), r3 = load_halves(row + 3, k);
+            const __m256 low01 = _mm256_unpacklo_ps(r0, r1), high01 = _mm256_unpackhi_ps(r0, r1);
+            const __m256 low23 = _mm256_unpacklo_ps(r2, r3), high23 = _mm256_unpackhi_ps(r2, r3);
+            _mm256_store_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
+            _mm256_store_ps(to + width, _mm256_shuffle_ps(low01, low23, 0xee));
+            _mm256_store_ps(to + 2 * width, _mm256_shuffle_ps(high01, high23, 0x44));
+            _mm256_store_ps(to + 3 * width, _mm256_shuffle_ps(high01, high23, 0xee));
+        }
+        for (; k < K; k++, to += width)
+            for (size_t i = 0; i < LANES; i++) to[i] = row[i][k];
+    }
+}
+
+#define ROW_OF_TILES(rows)                                                                         \
+    {                                                                                              \
+        multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
+    }
+const duo_tile duo_tile_avx2 = {
+    .rows = ROWS,
+    .vectors = VECTORS,
+    .lanes = LANES,
+    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)},
+    .transpose = transpose,
+};

@@ -1,0 +1,131 @@
+#include <immintrin.h>
+
+#include "tile.h"
+
+enum { ROWS = 8, VECTORS = 3, LANES = 16 };
+
+static inline __mmask16 lanes_below(size_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+/* Inlined with constant rows and vectors, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) void
+multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
+         size_t step, const float *panel, size_t K, size_t cols, const float *bias, bool add)
+{
+    const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
+    const float *left_row[ROWS];
+    __m512 sum[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < rows; i++) {
+        left_row[i] = left[i];
+#pragma GCC unroll 3
+        for (size_t j = 0; j < vectors; j++) {
+            sum[i][j] = _mm512_setzero_ps();
+            __builtin_prefetch(y[i] + j * LANES, 1);
+        }
+    }
+    for (size_t k = 0, at = 0; k < K; k++, at += step, panel += vectors * LANES) {
+        __m512 right[VECTORS];
+#pragma GCC unroll 3
+        for (size_t j = 0; j < vectors; j++) right[j] = _mm512_load_ps(panel + j * LANES);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < rows; i++) {
+            const __m512 value = _mm512_set1_ps(left_row[i][at]);
+#pragma GCC unroll 3
+            for (size_t j = 0; j < vectors; j++)
+                sum[i][j] = _mm512_fmadd_ps(value, right[j], sum[i][j]);
+        }
+    }
+#pragma GCC unroll 3
+    for (size_t j = 0; j < vectors; j++) {
+        const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
+        const __m512 offset =
+            bias ? _mm512_maskz_loadu_ps(mask, bias + j * LANES) : _mm512_setzero_ps();
+#pragma GCC unroll 8
+        for (size_t i = 0; i < rows; i++) {
+            float *to = y[i] + j * LANES;
+            __m512 value = _mm512_add_ps(sum[i][j], offset);
+            if (add) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), value);
+            _mm512_mask_storeu_ps(to, mask, value);
+        }
+    }
+}
+
+#define TILE(rows, vectors)                                                                        \
+    static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
+                                            size_t step, const float *panel, size_t K,             \
+                                            size_t cols, const float *bias, bool add)              \
+    {                                                                                              \
+        multiply(rows, vectors, y, left, step, panel, K, cols, bias, add);                         \
+    }
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+TILES(7)
+TILES(8)
+
+/* Four neighbouring floats of each of four rows, one row in each quarter of the register. */
+static inline __m512 load_quarters(const float *const *row, size_t k)
+{
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[0] + k));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[4] + k), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[8] + k), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(row[12] + k), 3);
+}
+
+/* r[i] holds four k of the rows i, i+4, i+8, i+12: store them as sixteen rows for each k. */
+static inline void store_four_k(float *panel, size_t width, const __m512 r[4])
+{
+    const __m512 low01 = _mm512_unpacklo_ps(r[0], r[1]), high01 = _mm512_unpackhi_ps(r[0], r[1]);
+    const __m512 low23 = _mm512_unpacklo_ps(r[2], r[3]), high23 = _mm512_unpackhi_ps(r[2], r[3]);
+    _mm512_store_ps(panel, _mm512_shuffle_ps(low01, low23, 0x44));
+    _mm512_store_ps(panel + width, _mm512_shuffle_ps(low01, low23, 0xee));
+    _mm512_store_ps(panel + 2 * width, _mm512_shuffle_ps(high01, high23, 0x44));
+    _mm512_store_ps(panel + 3 * width, _mm512_shuffle_ps(high01, high23, 0xee));
+}
+
+static void transpose(float *panel, const float *w, size_t stride, size_t cols, size_t K)
+{
+    const size_t width = (cols + LANES - 1) / LANES * LANES;
+    for (size_t c = 0; c < cols; c += LANES) {
+        const float *row[LANES];
+        for (size_t i = 0; i < LANES; i++) /* lanes behind the end are computed, never stored */
+            row[i] = w + (c + i < cols ? c + i : cols - 1) * stride;
+        float *to = panel + c;
+        size_t k = 0;
+        /* A whole cache line of a row at a time: with a stride of 4 KiB lines evict each other. */
+        for (; k + LANES <= K; k += LANES, to += LANES * width) {
+            __m512 r[4][4];
+#pragma GCC unroll 4
+            for (size_t i = 0; i < 4; i++) {
+#pragma GCC unroll 4
+                for (size_t quad = 0; quad < 4; quad++)
+                    r[quad][i] = load_quarters(row + i, k + 4 * quad);
+            }
+#pragma GCC unroll 4
+            for (size_t quad = 0; quad < 4; quad++)
+                store_four_k(to + 4 * quad * width, width, r[quad]);
+        }
+        for (; k < K; k++, to += width)
+            for (size_t i = 0; i < LANES; i++) to[i] = row[i][k];
+    }
+}
+
+#define ROW_OF_TILES(rows)                                                                         \
+    {                                                                                              \
+        multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
+    }
+const duo_tile duo_tile_avx512 = {
+    .rows = ROWS,
+    .vectors = VECTORS,
+    .lanes = LANES,
+    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),
+                 ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)},
+    .transpose = transpose,
+};
