@@ -75,3 +75,23 @@ duo_status duo_config_check(const duo_config *c, const char *where)
         return duo_fail(DUO_EINVAL, "%s: router_modules must name two or three modules", where);
     return DUO_OK;
 }
+
+const char *duo_config_difference(const duo_config *a, const duo_config *b)
+{
+#define COMPARE(key)                                                                               \
+    if (a->key != b->key) return #key
+    COMPARE(arch);
+    COMPARE(n_layers);
+    COMPARE(d_model);
+    COMPARE(n_heads);
+    COMPARE(n_kv_heads);
+    COMPARE(d_big);
+    COMPARE(d_small);
+    COMPARE(vocab_size);
+    COMPARE(max_seq);
+    COMPARE(norm_eps);
+    COMPARE(rope_theta);
+    COMPARE(tied_embeddings);
+#undef COMPARE
+    return NULL;
+}

@@ -2,13 +2,14 @@
 
 #include <assert.h>
 #include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "duo/number.h"
 
 const char *const recipe_section_names[RECIPE_SECTIONS] = {"", "model", "data", "domain", "stage"};
 const char *const recipe_stage_kinds[] = {"dense", "duo", "small", "router", NULL};
@@ -181,14 +182,12 @@ static bool out_of_range(const recipe_key *key, const char *text, char why[RECIP
 static bool read_whole(const recipe_key *key, uint64_t *value, const char *text,
                        char why[RECIPE_WHY_MAX])
 {
-    const char *digits = text + (*text == '-');
-    if (*digits == '\0' || digits[strspn(digits, "0123456789")] != '\0') {
+    const duo_number outcome = duo_number_u64(value, text);
+    if (outcome == DUO_NUMBER_MALFORMED) {
         snprintf(why, RECIPE_WHY_MAX, "'%.80s' is not a whole number", text);
         return false;
     }
-    errno = 0;
-    *value = strtoull(digits, NULL, 10);
-    if (errno != 0 || digits != text || !((double)*value >= key->least) ||
+    if (outcome == DUO_NUMBER_RANGE || !((double)*value >= key->least) ||
         !((double)*value <= key->most))
         return out_of_range(key, text, why);
     return true;
@@ -197,17 +196,13 @@ static bool read_whole(const recipe_key *key, uint64_t *value, const char *text,
 static bool read_real(const recipe_key *key, double *value, const char *text,
                       char why[RECIPE_WHY_MAX])
 {
-    char *end = NULL;
-    errno = 0;
-    *value = strtod(text, &end);
-    /* The characters keep out "nan", "inf", hexadecimal and leading spaces. */
-    if (*text == '\0' || *end != '\0' || text[strspn(text, "0123456789.eE+-")] != '\0') {
+    const duo_number outcome = duo_number_real(value, text);
+    if (outcome == DUO_NUMBER_MALFORMED) {
         snprintf(why, RECIPE_WHY_MAX, "'%.80s' is not a number", text);
         return false;
     }
-    if (errno != 0 || !(*value >= key->least && *value <= key->most))
+    if (outcome == DUO_NUMBER_RANGE || !(*value >= key->least && *value <= key->most))
         return out_of_range(key, text, why);
-    if (*value == 0) *value = 0; /* no -0: equal recipes have equal texts */
     return true;
 }
 

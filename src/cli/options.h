@@ -70,8 +70,8 @@ typedef struct duo_command {
 /**
  * Read argv[1..argc-1] into the table's values. With --help among them the help is printed to
  * stdout and *help set: the command then returns DUO_OK at once. DUO_EUSAGE names the option.
- * The arrays behind DUO_OPTION_REPEATED and DUO_OPTION_LISTS are allocated: release them with
- * duo_options_free, also after a failure. Those values must be zero before the call.
+ * The arrays behind DUO_OPTION_REPEATED, DUO_OPTION_LISTS and a positional's `rest` are allocated:
+ * release them with duo_options_free, also after a failure. Those values must be zero before.
  */
 duo_status duo_options_parse(const duo_command *command, int argc, char **argv, bool *help);
 void duo_options_free(const duo_command *command);

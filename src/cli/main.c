@@ -1,0 +1,78 @@
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "commands.h"
+
+static const struct {
+    const char *name;
+    duo_status (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
+    {"seal", duo_cli_seal, "an HDF5 file of another tool -> a sealed copy"},
+};
+
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(void)
+{
+    puts("usage: duo COMMAND [ARGUMENT]...\n"
+         "Train decoder-only language models whose layers offer every token a big and a small\n"
+         "FFN, and study which one a token needs.\n");
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    puts("\nduo COMMAND --help says more. Exit status: 0 done, 1 failed, 2 used wrongly.");
+}
+
+static duo_status run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[0], commands[i].name) == 0) return commands[i].run(argc, argv);
+    return duo_fail(DUO_EUSAGE, "no such command; duo --help lists them");
+}
+
+/* A reader that closed its pipe, like `head`, has seen what it wanted. */
+static bool reader_left(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
+/* What was printed may still be in memory: a full disk shows here at the latest. */
+static bool close_stdout(void)
+{
+    const bool failed = ferror(stdout) != 0;
+    errno = 0;
+    if ((fclose(stdout) == 0 && !failed) || reader_left()) return true;
+    fprintf(stderr, "duo: standard output: %s\n",
+            errno != 0 ? strerror(errno) : "not everything could be written");
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* a reader that leaves must not end a training run */
+    duo_status status = DUO_OK;
+    if (argc < 2) {
+        status = DUO_EUSAGE;
+        fputs("duo: no command given; duo --help lists them\n", stderr);
+    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help();
+    } else if (strcmp(argv[1], "--version") == 0) {
+        puts("duo " DUO_VERSION);
+    } else {
+        status = run_command(argc - 1, argv + 1);
+        if (status == DUO_EUSAGE)
+            fprintf(stderr, "duo %s: %s\n", argv[1], duo_message());
+        else if (status != DUO_OK)
+            fprintf(stderr, "duo: %s\n", duo_message());
+    }
+    if (!close_stdout() && status == DUO_OK) status = DUO_EIO;
+    if (status == DUO_EUSAGE) return 2;
+    return status == DUO_OK ? 0 : 1;
+}

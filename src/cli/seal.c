@@ -1,0 +1,24 @@
+#include "commands.h"
+#include "duo/store.h"
+#include "options.h"
+
+duo_status duo_cli_seal(int argc, char **argv)
+{
+    const char *from = NULL, *to = NULL;
+    const duo_positional positionals[] = {
+        {"FROM", "HDF5 file, written by h5py or edited; its root attribute `kind` says what it is",
+         &from, NULL, false},
+        {"TO", "the sealed file; replaced if it exists", &to, NULL, false},
+    };
+    const duo_command command = {
+        .name = "seal",
+        .description = "Check an HDF5 file that another tool wrote and make a sealed copy of it, "
+                       "which the other\ncommands read.",
+        .example = "duo seal routes-of-mine.h5 routes.h5",
+        .positionals = positionals,
+        .n_positionals = sizeof positionals / sizeof *positionals,
+    };
+    bool help = false;
+    const duo_status status = duo_options_parse(&command, argc, argv, &help);
+    return status != DUO_OK || help ? status : duo_store_seal(from, to);
+}
