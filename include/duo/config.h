@@ -50,4 +50,7 @@ static inline size_t duo_head_width(const duo_config *config)
  */
 duo_status duo_config_check(const duo_config *config, const char *where);
 
+/** The key of the first size in which two configs differ, routers aside; NULL when they agree. */
+const char *duo_config_difference(const duo_config *a, const duo_config *b);
+
 #endif

@@ -115,6 +115,9 @@ typedef struct duo_model {
 duo_status duo_model_create(duo_model **model, const duo_config *config);
 void duo_model_free(duo_model *model);
 
+/** Bytes that duo_model_create would map for a model of these parameters. */
+size_t duo_model_bytes(const duo_params *params);
+
 /** Draw the initial values of some groups: the same for a seed whatever the other groups are. */
 void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
 

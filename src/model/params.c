@@ -174,11 +174,9 @@ duo_status duo_model_create(duo_model **out, const duo_config *config)
     if (!model) return duo_fail(DUO_ENOMEM, "no memory for a model");
     duo_status status = duo_params_create(&model->params, config);
     if (status != DUO_OK) goto done;
-    duo_arena measure = DUO_ARENA_MEASURE;
-    lay_out(model, &measure);
-    if ((status = duo_arena_create(&model->arena, measure.used, "model weights")) != DUO_OK)
-        goto done;
-    lay_out(model, &model->arena);
+    status = duo_arena_create(&model->arena, duo_model_bytes(&model->params), "model weights");
+    if (status != DUO_OK) goto done;
+    lay_out(&model->weights, &model->rope, &model->params, &model->arena);
     duo_rope_table(model->rope, config->max_seq, duo_head_width(config), config->rope_theta);
     *out = model;
     model = NULL;

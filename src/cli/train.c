@@ -1,0 +1,104 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "commands.h"
+#include "dry_run.h"
+#include "duo/kernels.h"
+#include "options.h"
+#include "train_session.h"
+
+/* A recipe may leave the vocabulary to the token file. */
+static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
+{
+    if (recipe->model.vocab_size > 0) return DUO_OK;
+    if (recipe->tokens[0] == '\0')
+        return duo_fail(DUO_EINVAL, "%s: give data.tokens or model.vocab_size", path);
+    duo_tokens *tokens = NULL;
+    const duo_status status = duo_tokens_open(&tokens, recipe->tokens);
+    if (status == DUO_OK) recipe->model.vocab_size = duo_tokens_vocab_size(tokens);
+    duo_tokens_close(tokens);
+    return status;
+}
+
+static duo_status train(duo_recipe *recipe, const char *path, const char *checkpoints, bool resume)
+{
+    char folder[2 * DUO_PATH_MAX];
+    duo_session session = {0};
+    bool interrupted = false;
+    snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
+    duo_status status = duo_session_open(&session, recipe, folder, resume);
+    if (status == DUO_OK) status = duo_session_run(&session, &interrupted);
+    if (status == DUO_OK && interrupted)
+        fprintf(stderr, "stopped after step %llu, saved; go on with: duo train %s --resume\n",
+                (unsigned long long)session.progress.step, path);
+    else if (status == DUO_OK) {
+        char hash[33];
+        printf("%s: all stages done after %llu steps, model hash %s\n", folder,
+               (unsigned long long)session.progress.step,
+               duo_hash_text(hash, duo_model_hash(session.model)));
+    }
+    duo_session_close(&session);
+    return status;
+}
+
+duo_status duo_cli_train(int argc, char **argv)
+{
+    const char *path = NULL, *checkpoints = "checkpoints";
+    duo_list overrides = {0};
+    bool resume = false, dry_run = false, keys = false, help = false;
+    const duo_option options[] = {
+        {"--set", "KEY=VALUE",
+         "override a key of the recipe, as in stage.router.budget=4; repeatable",
+         DUO_OPTION_REPEATED, &overrides, 0, 0},
+        {"--resume", NULL, "continue from the newest checkpoint that verifies", DUO_OPTION_FLAG,
+         &resume, 0, 0},
+        {"--dry-run", NULL, "print the resolved recipe, parameters, memory, FLOPs, and stop",
+         DUO_OPTION_FLAG, &dry_run, 0, 0},
+        {"--checkpoints", "DIR", "where run folders are made (default checkpoints)",
+         DUO_OPTION_TEXT, &checkpoints, 0, 0},
+        {"--keys", NULL, "print every key of a recipe with default and meaning, and stop",
+         DUO_OPTION_FLAG, &keys, 0, 0},
+    };
+    const duo_positional positionals[] = {
+        {"RECIPE", "the experiment, a .conf file", &path, NULL, true},
+    };
+    const duo_command command = {
+        .name = "train",
+        .description =
+            "Run the stages of a recipe in order. The run folder checkpoints/NAME gets the\n"
+            "checkpoints, the resolved recipe and metrics.jsonl. SIGINT and SIGTERM finish\n"
+            "the step and save. OMP_NUM_THREADS sets the threads; results do not depend on it.",
+        .example = "duo train recipes/quickstart.conf --set stage.duo.steps=500",
+        .positionals = positionals,
+        .n_positionals = sizeof positionals / sizeof *positionals,
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    duo_recipe *recipe = NULL;
+    duo_status status = duo_options_parse(&command, argc, argv, &help);
+    if (status != DUO_OK || help) goto done;
+    if (keys) {
+        duo_recipe_print_keys();
+        goto done;
+    }
+    if (!path) {
+        status = duo_fail(DUO_EUSAGE, "duo train: RECIPE is missing (see duo train --help)");
+        goto done;
+    }
+    if ((status = duo_recipe_load(&recipe, path, overrides.text, overrides.n)) != DUO_OK) goto done;
+    if ((status = resolve_vocabulary(recipe, path)) != DUO_OK) goto done;
+    if ((status = duo_config_check(&recipe->model, path)) != DUO_OK) goto done;
+    if ((status = duo_kernels_start(0)) != DUO_OK) goto done;
+    if (dry_run) {
+        status = duo_cli_dry_run(recipe);
+        goto done;
+    }
+    status = train(recipe, path, checkpoints, resume);
+    recipe = NULL; /* the session's */
+
+done:
+    duo_recipe_free(recipe);
+    duo_kernels_stop();
+    duo_options_free(&command);
+    return status;
+}

@@ -1,0 +1,249 @@
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common.h"
+#include "train_session.h"
+
+static volatile sig_atomic_t stop_wanted;
+
+static void want_stop(int signal_number)
+{
+    (void)signal_number;
+    stop_wanted = 1;
+}
+
+/* A second signal of the kind ends the process at once, as if no handler were there. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = want_stop, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* One stage while it runs. */
+typedef struct stage_run {
+    duo_session *session;
+    const duo_stage_recipe *stage;
+    duo_step_report report;
+    double held_out;      /* latest held-out loss; NaN: not measured at this step */
+    uint64_t *held_usage; /* (L, DUO_MODULES) */
+    double last_time;     /* of the last line of metrics */
+    uint64_t last_step;
+    double interval_flops; /* since then */
+} stage_run;
+
+/* ---------------------------------------------------------------- metrics */
+
+static void write_usage(FILE *out, const char *key, const uint64_t *usage, size_t L)
+{
+    fprintf(out, ",\"%s\":{", key);
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        fprintf(out, "%s\"%s\":[", m ? "," : "", duo_module_name(m));
+        for (size_t l = 0; l < L; l++) {
+            const uint64_t *u = usage + l * DUO_MODULES;
+            const double all = (double)(u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG]);
+            fprintf(out, "%s%.4f", l ? "," : "", (double)u[m] / all);
+        }
+        fputs("]", out);
+    }
+    fputs("}", out);
+}
+
+/* What depends on the state comes first, what depends on the clock last. */
+static duo_status log_step(stage_run *r)
+{
+    duo_session *s = r->session;
+    const size_t L = s->model->params.config.n_layers;
+    const double now = duo_cli_seconds(), elapsed = now - r->last_time;
+    const uint64_t steps = s->progress.stage_step - r->last_step;
+    char *line = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&line, &bytes);
+    if (!out) return duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
+    fprintf(out, "{\"step\":%" PRIu64 ",\"stage\":\"%s\",\"tokens\":%" PRIu64 ",\"loss\":%.9g",
+            s->progress.step, r->stage->name, s->progress.tokens, r->report.loss);
+    if (!isnan(r->held_out)) fprintf(out, ",\"val_loss\":%.9g", r->held_out);
+    fprintf(out, ",\"lr\":%.9g,\"grad_norm\":%.9g", r->report.lr, r->report.grad_norm);
+    if (r->stage->kind == DUO_STAGE_ROUTER)
+        fprintf(out, ",\"budget_loss\":%.9g,\"temperature\":%.9g", r->report.budget_loss,
+                r->report.tau);
+    write_usage(out, "usage", r->report.usage, L);
+    if (!isnan(r->held_out)) write_usage(out, "val_usage", r->held_usage, L);
+    fprintf(out, ",\"tokens_per_s\":%.1f,\"mfu\":%.4f,\"seconds\":%.2f}\n",
+            (double)(steps * r->report.tokens) / elapsed, r->interval_flops / elapsed / s->peak,
+            now - s->started);
+    r->last_time = now;
+    r->last_step = s->progress.stage_step;
+    r->interval_flops = 0;
+    const bool failed = ferror(out) != 0;
+    duo_status status = fclose(out) == 0 && !failed
+                            ? duo_run_log(s->run, line)
+                            : duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
+    free(line);
+    return status;
+}
+
+static void show_progress(const stage_run *r, double tokens_per_s)
+{
+    const duo_session *s = r->session;
+    char text[160], eta[16];
+    const double left = (double)(r->stage->steps - s->progress.stage_step) *
+                        (double)r->report.tokens / tokens_per_s;
+    int n = snprintf(text, sizeof text, "%s %" PRIu64 "/%" PRIu64 "  loss %.4f", r->stage->name,
+                     s->progress.stage_step, r->stage->steps, r->report.loss);
+    if (!isnan(r->held_out) && n > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, "  held out %.4f", r->held_out);
+    if (n > 0)
+        snprintf(text + n, sizeof text - (size_t)n, "  %.0f tokens/s  ETA %s", tokens_per_s,
+                 duo_cli_duration(eta, left));
+    duo_cli_progress(text, !isnan(r->held_out) || r->stage->val_every == 0);
+}
+
+/* ---------------------------------------------------------------- saving */
+
+static duo_status save(stage_run *r, bool best, bool end_of_stage)
+{
+    duo_session *s = r->session;
+    size_t bytes = 0;
+    const void *tokenizer = duo_tokens_tokenizer(s->tokens, &bytes);
+    const duo_checkpoint_state state = {
+        .model = s->model,
+        .recipe = s->recipe_text,
+        .tokenizer = tokenizer,
+        .tokenizer_bytes = bytes,
+        .seed = s->recipe->seed,
+        .progress = &s->progress,
+        .stage = r->stage->name,
+        .m = duo_trainer_m(s->trainer),
+        .v = duo_trainer_v(s->trainer),
+        .lr = r->report.lr,
+        .tau = r->report.tau,
+        .loss = r->report.loss,
+    };
+    return duo_run_save(s->run, &state, best, end_of_stage);
+}
+
+static bool every(uint64_t step, uint64_t period)
+{
+    return period > 0 && step % period == 0;
+}
+
+static duo_status validate(stage_run *r, bool *best)
+{
+    duo_session *s = r->session;
+    const duo_status status =
+        duo_trainer_validate(s->trainer, s->tokens, &r->held_out, r->held_usage);
+    *best = status == DUO_OK && (s->progress.best_loss == 0 || r->held_out < s->progress.best_loss);
+    if (*best) s->progress.best_loss = r->held_out;
+    return status;
+}
+
+/* ---------------------------------------------------------------- one stage */
+
+static duo_status one_step(stage_run *r)
+{
+    duo_session *s = r->session;
+    const duo_stage_recipe *stage = r->stage;
+    duo_status status = duo_trainer_step(s->trainer, &s->progress, &r->report);
+    if (status != DUO_OK) return status;
+    r->interval_flops += r->report.flops;
+    r->held_out = NAN;
+
+    const uint64_t step = s->progress.stage_step;
+    const bool last = step == stage->steps;
+    bool best = false;
+    if (every(step, stage->val_every) || last)
+        if ((status = validate(r, &best)) != DUO_OK) return status;
+    if (every(step, stage->log_every) || !isnan(r->held_out)) {
+        const uint64_t steps = step - r->last_step;
+        const double rate = (double)(steps * r->report.tokens) / (duo_cli_seconds() - r->last_time);
+        if ((status = log_step(r)) != DUO_OK) return status;
+        show_progress(r, rate);
+    }
+    if (every(step, stage->save_every) || best || last || stop_wanted) status = save(r, best, last);
+    return status;
+}
+
+static duo_status sampler_create(duo_session *s, const duo_stage_recipe *stage)
+{
+    const duo_recipe *recipe = s->recipe;
+    double *weights = NULL;
+    if (recipe->n_domains > 0) {
+        weights = calloc(duo_tokens_domains(s->tokens), sizeof *weights);
+        if (!weights) return duo_fail(DUO_ENOMEM, "no memory for the domains");
+        for (size_t i = 0; i < recipe->n_domains; i++)
+            weights[duo_tokens_find_domain(s->tokens, recipe->domains[i].name)] =
+                recipe->domains[i].weight;
+    }
+    const duo_status status =
+        duo_sampler_create(&s->sampler, s->tokens, stage->seq_len, recipe->seed, weights);
+    free(weights);
+    return status;
+}
+
+static duo_status enter_stage(duo_session *s, const duo_stage_recipe *stage)
+{
+    duo_status status = DUO_OK;
+    if (stage->kind == DUO_STAGE_ROUTER && s->model->params.config.router_modules != stage->modules)
+        status = duo_model_add_routers(&s->model, stage->modules, s->recipe->seed);
+    if (status == DUO_OK) status = sampler_create(s, stage);
+    if (status == DUO_OK)
+        status = duo_trainer_create(&s->trainer, s->model, stage, s->recipe->seed, s->sampler);
+    if (status == DUO_OK && s->resumed && s->progress.stage_step > 0)
+        status = duo_checkpoint_moments(s->resumed, duo_trainer_m(s->trainer),
+                                        duo_trainer_v(s->trainer));
+    duo_checkpoint_close(s->resumed);
+    s->resumed = NULL;
+    return status;
+}
+
+static void leave_stage(duo_session *s)
+{
+    duo_trainer_free(s->trainer);
+    duo_sampler_free(s->sampler);
+    s->trainer = NULL;
+    s->sampler = NULL;
+}
+
+static duo_status run_stage(duo_session *s, const duo_stage_recipe *stage)
+{
+    const size_t L = s->recipe->model.n_layers;
+    stage_run r = {.session = s, .stage = stage, .held_out = NAN};
+    r.held_usage = calloc(L * DUO_MODULES, sizeof *r.held_usage);
+    duo_status status = r.held_usage ? enter_stage(s, stage) : duo_fail(DUO_ENOMEM, "no memory");
+    r.last_time = duo_cli_seconds();
+    r.last_step = s->progress.stage_step;
+    while (status == DUO_OK && !stop_wanted && s->progress.stage_step < stage->steps)
+        status = one_step(&r);
+    duo_cli_progress_end();
+    if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out))
+        printf("stage %s: held-out loss %.4f nats, perplexity %.3f (unigram entropy %.4f)\n",
+               stage->name, r.held_out, exp(r.held_out), duo_tokens_unigram_entropy(s->tokens));
+    free(r.held_usage);
+    leave_stage(s);
+    return status;
+}
+
+duo_status duo_session_run(duo_session *s, bool *interrupted)
+{
+    catch_signals();
+    duo_status status = DUO_OK;
+    while (status == DUO_OK && !stop_wanted) {
+        const duo_stage_recipe *stage = &s->recipe->stages[s->progress.stage];
+        if (s->progress.stage_step >= stage->steps) {
+            if (s->progress.stage + 1 == s->recipe->n_stages) break;
+            s->progress.stage++;
+            s->progress.stage_step = 0;
+            s->progress.best_loss = 0;
+            continue;
+        }
+        status = run_stage(s, stage);
+    }
+    *interrupted =
+        stop_wanted && s->progress.stage_step < s->recipe->stages[s->progress.stage].steps;
+    return status;
+}

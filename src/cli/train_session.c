@@ -1,0 +1,136 @@
+#include "train_session.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common.h"
+#include "duo/kernels.h"
+
+/* ---------------------------------------------------------------- opening */
+
+static duo_status open_tokens(duo_session *s)
+{
+    const duo_recipe *recipe = s->recipe;
+    if (recipe->tokens[0] == '\0')
+        return duo_fail(DUO_EINVAL, "recipe %s: data.tokens names no token file", recipe->name);
+    const duo_status status = duo_tokens_open(&s->tokens, recipe->tokens);
+    if (status != DUO_OK) return status;
+    const size_t vocab = duo_tokens_vocab_size(s->tokens);
+    if (vocab != recipe->model.vocab_size)
+        return duo_fail(DUO_EINVAL, "%s: has a vocabulary of %zu, the recipe's model of %zu",
+                        recipe->tokens, vocab, recipe->model.vocab_size);
+    for (size_t i = 0; i < recipe->n_domains; i++)
+        if (duo_tokens_find_domain(s->tokens, recipe->domains[i].name) < 0)
+            return duo_fail(DUO_EINVAL, "%s: has no domain %s", recipe->tokens,
+                            recipe->domains[i].name);
+    return DUO_OK;
+}
+
+/* The first line in which two recipes differ, for people to read. */
+static void warn_of_changes(const char *now, const char *before, const char *path)
+{
+    while (*now && *before) {
+        const size_t n = strcspn(now, "\n"), b = strcspn(before, "\n");
+        if (n != b || strncmp(now, before, n) != 0) {
+            duo_warn("the recipe has changed since %s: '%.*s' was '%.*s'", path, (int)n, now,
+                     (int)b, before);
+            return;
+        }
+        now += n + (now[n] == '\n');
+        before += b + (before[b] == '\n');
+    }
+}
+
+/* A changed recipe may go on as long as it means the same model at the same stage. */
+static duo_status check_resumable(const duo_session *s)
+{
+    const duo_checkpoint *from = s->resumed;
+    const char *path = duo_checkpoint_path(from);
+    const duo_progress *progress = duo_checkpoint_progress(from);
+    const char *key = duo_config_difference(duo_checkpoint_config(from), &s->recipe->model);
+    if (key)
+        return duo_fail(DUO_EINVAL,
+                        "%s: model.%s differs from the recipe's; resume with the recipe of the run",
+                        path, key);
+    if (progress->stage >= s->recipe->n_stages ||
+        strcmp(s->recipe->stages[progress->stage].name, duo_checkpoint_stage(from)) != 0)
+        return duo_fail(
+            DUO_EINVAL,
+            "%s: was saved in stage %s, number %zu, which the recipe does not have there", path,
+            duo_checkpoint_stage(from), progress->stage + 1);
+    size_t bytes = 0, own_bytes = 0;
+    const void *tokenizer = duo_checkpoint_tokenizer(from, &bytes);
+    const void *own = duo_tokens_tokenizer(s->tokens, &own_bytes);
+    if (bytes != own_bytes || memcmp(tokenizer, own, bytes) != 0)
+        return duo_fail(DUO_EINVAL, "%s: was trained with another tokenizer than that of %s", path,
+                        s->recipe->tokens);
+    warn_of_changes(s->recipe_text, duo_checkpoint_recipe(from), path);
+    const char *isa = duo_isa_name(duo_kernels_isa());
+    if (strcmp(isa, duo_checkpoint_isa(from)) != 0)
+        duo_warn("%s: was trained with %s kernels, this process uses %s: results may differ in the "
+                 "last bits",
+                 path, duo_checkpoint_isa(from), isa);
+    return DUO_OK;
+}
+
+static duo_status restore(duo_session *s)
+{
+    duo_status status = duo_run_newest(s->run, &s->resumed);
+    if (status == DUO_OK) status = check_resumable(s);
+    if (status == DUO_OK) status = duo_checkpoint_model(s->resumed, &s->model);
+    if (status != DUO_OK) return status;
+    s->progress = *duo_checkpoint_progress(s->resumed);
+    fprintf(stderr, "resuming from %s: stage %s, step %" PRIu64 "\n",
+            duo_checkpoint_path(s->resumed), duo_checkpoint_stage(s->resumed), s->progress.step);
+    return duo_run_rewind_log(s->run, s->progress.step);
+}
+
+static duo_status begin(duo_session *s)
+{
+    const duo_status status = duo_model_create(&s->model, &s->recipe->model);
+    if (status == DUO_OK) duo_model_init(s->model, DUO_ALL_GROUPS, s->recipe->seed);
+    return status;
+}
+
+/* The resolved recipe beside the checkpoints, for people; each checkpoint holds its own. */
+static duo_status write_recipe(const duo_session *s)
+{
+    const char *path = duo_run_path(s->run, "recipe.conf");
+    FILE *file = fopen(path, "w");
+    const bool written = file && fputs(s->recipe_text, file) >= 0;
+    if (file && fclose(file) == 0 && written) return DUO_OK;
+    return duo_fail(DUO_EIO, "%s: cannot be written", path);
+}
+
+duo_status duo_session_open(duo_session *s, duo_recipe *recipe, const char *folder, bool resume)
+{
+    s->recipe = recipe;
+    s->started = duo_cli_seconds();
+    if (recipe->n_stages == 0)
+        return duo_fail(DUO_EINVAL, "recipe %s: has no stage to run", recipe->name);
+    s->recipe_text = duo_recipe_text(recipe);
+    if (!s->recipe_text) return duo_fail(DUO_ENOMEM, "no memory for the recipe's text");
+    duo_status status = open_tokens(s);
+    if (status == DUO_OK) status = duo_run_open(&s->run, folder, recipe->keep, resume);
+    if (status == DUO_OK) status = resume ? restore(s) : begin(s);
+    if (status == DUO_OK) status = write_recipe(s);
+    if (status == DUO_OK) s->peak = duo_kernels_peak();
+    return status;
+}
+
+void duo_session_close(duo_session *s)
+{
+    duo_trainer_free(s->trainer);
+    duo_sampler_free(s->sampler);
+    duo_model_free(s->model);
+    duo_checkpoint_close(s->resumed);
+    duo_tokens_close(s->tokens);
+    duo_run_close(s->run);
+    duo_recipe_free(s->recipe);
+    free(s->recipe_text);
+    *s = (duo_session){0};
+}
