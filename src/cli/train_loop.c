@@ -34,6 +34,7 @@ typedef struct stage_run {
     double last_time;     /* of the last line of metrics */
     uint64_t last_step;
     double interval_flops; /* since then */
+    uint64_t saved;        /* progress.step of the newest checkpoint */
 } stage_run;
 
 /* ---------------------------------------------------------------- metrics */
@@ -124,6 +125,7 @@ static duo_status save(stage_run *r, bool best, bool end_of_stage)
         .tau = r->report.tau,
         .loss = r->report.loss,
     };
+    r->saved = s->progress.step;
     return duo_run_save(s->run, &state, best, end_of_stage);
 }
 
@@ -164,7 +166,7 @@ static duo_status one_step(stage_run *r)
         if ((status = log_step(r)) != DUO_OK) return status;
         show_progress(r, rate);
     }
-    if (every(step, stage->save_every) || best || last || stop_wanted) status = save(r, best, last);
+    if (every(step, stage->save_every) || best || last) status = save(r, best, last);
     return status;
 }
 
@@ -217,8 +219,11 @@ static duo_status run_stage(duo_session *s, const duo_stage_recipe *stage)
     duo_status status = r.held_usage ? enter_stage(s, stage) : duo_fail(DUO_ENOMEM, "no memory");
     r.last_time = duo_cli_seconds();
     r.last_step = s->progress.stage_step;
+    r.saved = s->progress.step;
     while (status == DUO_OK && !stop_wanted && s->progress.stage_step < stage->steps)
         status = one_step(&r);
+    if (status == DUO_OK && stop_wanted && r.saved != s->progress.step)
+        status = save(&r, false, false);
     duo_cli_progress_end();
     if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out))
         printf("stage %s: held-out loss %.4f nats, perplexity %.3f (unigram entropy %.4f)\n",
@@ -243,7 +248,8 @@ duo_status duo_session_run(duo_session *s, bool *interrupted)
         }
         status = run_stage(s, stage);
     }
+    const size_t last = s->recipe->n_stages - 1;
     *interrupted =
-        stop_wanted && s->progress.stage_step < s->recipe->stages[s->progress.stage].steps;
+        s->progress.stage < last || s->progress.stage_step < s->recipe->stages[last].steps;
     return status;
 }
