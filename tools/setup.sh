@@ -1,5 +1,5 @@
 # Sourced by the other scripts: where the project is, what it needs, how it is built.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 jobs=$(nproc)
