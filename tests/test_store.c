@@ -208,6 +208,35 @@ START_TEST(index_outgrows_its_block)
 }
 END_TEST
 
+START_TEST(long_text_and_many_attributes)
+{
+    enum { LONG = 300 << 10, MANY = 200 };
+    char *text = malloc(LONG + 1), name[16];
+    memset(text, 'x', LONG);
+    text[LONG] = '\0';
+    duo_store_writer *writer = NULL;
+    ok(duo_store_create(&writer, "x.h5", DUO_KIND_ROUTES));
+    ok(duo_store_set_text(writer, "/a/b", "long", text));
+    for (uint64_t i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "n%03u", (unsigned)i);
+        ok(duo_store_set_u64(writer, "/a", name, i));
+    }
+    ok(duo_store_commit(writer));
+    duo_store_writer_free(writer);
+    ok(duo_store_seal("x.h5", "again.h5"));
+    duo_store *store = NULL;
+    const char *back;
+    uint64_t last = 0;
+    ok(duo_store_open(&store, "again.h5", DUO_KIND_ROUTES));
+    ok(duo_store_get_text(store, "/a/b", "long", &back));
+    ck_assert_str_eq(back, text);
+    ok(duo_store_get_u64(store, "/a", name, &last));
+    ck_assert_uint_eq(last, MANY - 1);
+    duo_store_close(store);
+    free(text);
+}
+END_TEST
+
 START_TEST(names_and_values_that_make_no_sense)
 {
     static const char *const bad[] = {"",     "x",     "/",     "//x",        "/x/",
@@ -725,6 +754,7 @@ int main(void)
     tcase_add_test(tests, all_types_and_attributes_come_back);
     tcase_add_test(tests, same_content_gives_same_bytes);
     tcase_add_test(tests, index_outgrows_its_block);
+    tcase_add_test(tests, long_text_and_many_attributes);
     tcase_add_test(tests, names_and_values_that_make_no_sense);
     tcase_add_test(tests, writing_a_name_twice_is_refused);
     tcase_add_test(tests, every_changed_byte_is_noticed);

@@ -82,19 +82,16 @@ static duo_status copy_number(const visit *at, const char *label, hid_t attribut
     if (H5Tget_size(type) > 8) return refuse(at->in, label, "a number of more than 8 bytes");
     if (H5Tget_class(type) == H5T_FLOAT) {
         double value;
-        if (H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0)
-            return broken(at->in, "read attribute", label);
+        if (H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0) return broken(at->in, "read", label);
         return duo_store_set_f64(writer, at->path, name, value);
     }
     if (H5Tget_sign(type) == H5T_SGN_NONE) {
         uint64_t value;
-        if (H5Aread(attribute, H5T_NATIVE_UINT64, &value) < 0)
-            return broken(at->in, "read attribute", label);
+        if (H5Aread(attribute, H5T_NATIVE_UINT64, &value) < 0) return broken(at->in, "read", label);
         return duo_store_set_u64(writer, at->path, name, value);
     }
     int64_t value;
-    if (H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
-        return broken(at->in, "read attribute", label);
+    if (H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0) return broken(at->in, "read", label);
     if (value < 0) return refuse(at->in, label, "a negative integer cannot be kept");
     return duo_store_set_u64(writer, at->path, name, (uint64_t)value);
 }
@@ -105,13 +102,17 @@ static duo_status copy_open_attribute(const visit *at, const char *label, hid_t 
     const hid_t space = H5Aget_space(attribute), type = H5Aget_type(attribute);
     duo_status status;
     if (space < 0 || type < 0) {
-        status = broken(at->in, "read attribute", label);
+        status = broken(at->in, "read", label);
     } else if (H5Sget_simple_extent_type(space) != H5S_SCALAR) {
         status = refuse(at->in, label, "not a scalar");
     } else if (H5Tget_class(type) == H5T_STRING) {
         char *text = read_text(attribute, type);
-        status = text ? duo_store_set_text(at->in->writer, at->path, name, text)
-                      : broken(at->in, "read attribute", label);
+        if (!text)
+            status = broken(at->in, "read", label);
+        else if (!store_utf8_ok(text))
+            status = refuse(at->in, label, "a text that is not UTF-8");
+        else
+            status = duo_store_set_text(at->in->writer, at->path, name, text);
         free(text);
     } else if (H5Tget_class(type) == H5T_INTEGER || H5Tget_class(type) == H5T_FLOAT) {
         status = copy_number(at, label, attribute, type, name);
@@ -129,12 +130,13 @@ static herr_t copy_attribute(hid_t object, const char *name, const H5A_info_t *i
     const visit *at = data;
     const bool root = strcmp(at->path, "/") == 0;
     if (root && strcmp(name, "kind") == 0) return 0; /* duo_store_create has set it */
-    char label[512];
-    snprintf(label, sizeof label, "attribute %s of %s", name, at->path);
-    if (++at->in->objects > MAX_OBJECTS) {
-        at->in->status = refuse(at->in, at->path, "more objects than are taken in");
+    if (++at->in->objects > MAX_OBJECTS || !store_attribute_name_ok(name)) {
+        at->in->status =
+            refuse(at->in, at->path, "too many attributes or one with a malformed name");
         return -1;
     }
+    char label[512];
+    snprintf(label, sizeof label, "attribute %s of %s", name, at->path);
     const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
     at->in->status = attribute < 0 ? broken(at->in, "open", label)
                                    : copy_open_attribute(at, label, attribute, name);
@@ -245,6 +247,8 @@ static herr_t copy_link(hid_t group, const char *name, const H5L_info_t *info, v
     const visit at = {.in = in, .path = path, .depth = above->depth + 1};
     if (length < 0 || (size_t)length >= sizeof path || at.depth > MAX_DEPTH) {
         in->status = refuse(in, above->path, "a member lies too deep or its name is too long");
+    } else if (!store_object_name_ok(path)) {
+        in->status = refuse(in, above->path, "the name of a member is malformed");
     } else if (++in->objects > MAX_OBJECTS) {
         in->status = refuse(in, path, "more objects than are taken in");
     } else if (info->type != H5L_TYPE_HARD) {
