@@ -160,11 +160,19 @@ void duo_tree_take(duo_tree *tree, const duo_params *params, duo_group_set group
 
 /* ---------------------------------------------------------------- the model */
 
-static void lay_out(duo_model *model, duo_arena *arena)
+static void lay_out(duo_tree *weights, float **rope, const duo_params *params, duo_arena *arena)
 {
-    const duo_config *c = &model->params.config;
-    duo_tree_take(&model->weights, &model->params, DUO_ALL_GROUPS, arena);
-    model->rope = DUO_TAKE(arena, float, c->max_seq *duo_head_width(c));
+    duo_tree_take(weights, params, DUO_ALL_GROUPS, arena);
+    *rope = DUO_TAKE(arena, float, params->config.max_seq *duo_head_width(&params->config));
+}
+
+size_t duo_model_bytes(const duo_params *params)
+{
+    duo_tree weights;
+    float *rope = NULL;
+    duo_arena measure = DUO_ARENA_MEASURE;
+    lay_out(&weights, &rope, params, &measure);
+    return measure.used;
 }
 
 duo_status duo_model_create(duo_model **out, const duo_config *config)
