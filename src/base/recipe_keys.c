@@ -166,7 +166,7 @@ static bool folder_name_valid(const char *name)
 static bool path_valid(const char *path)
 {
     for (const char *c = path; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f || strchr("\"'\\$", *c)) return false;
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || strchr("\"\\$", *c)) return false;
     return strlen(path) < DUO_PATH_MAX;
 }
 
@@ -175,7 +175,7 @@ static bool out_of_range(const recipe_key *key, const char *text, char why[RECIP
     if (isfinite(key->most))
         snprintf(why, RECIPE_WHY_MAX, "%.40s is outside %.15g..%.15g", text, key->least, key->most);
     else
-        snprintf(why, RECIPE_WHY_MAX, "%.40s is too large", text);
+        snprintf(why, RECIPE_WHY_MAX, "%.40s is outside 0..%" PRIu64, text, UINT64_MAX);
     return false;
 }
 
@@ -273,8 +273,7 @@ bool recipe_value_read(const recipe_key *key, void *field, const char *text,
             return true;
         }
         snprintf(why, RECIPE_WHY_MAX,
-                 "'%.80s' is not a path without quotes, backslashes, dollars and control "
-                 "characters, shorter than %d",
+                 "'%.80s' is not a path without \", \\, $ and control characters, shorter than %d",
                  text, DUO_PATH_MAX);
         return false;
     case RECIPE_TYPES:

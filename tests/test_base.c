@@ -1,0 +1,302 @@
+#include <check.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "duo/arena.h"
+#include "duo/config.h"
+#include "duo/number.h"
+#include "duo/rng.h"
+#include "duo/status.h"
+
+/* ---------------------------------------------------------------- status */
+
+START_TEST(message_is_kept_on_one_line)
+{
+    ck_assert_int_eq(duo_fail(DUO_EDATA, "%s: line\nbreak", "a.h5"), DUO_EDATA);
+    ck_assert_str_eq(duo_message(), "a.h5: line?break");
+}
+END_TEST
+
+START_TEST(message_may_quote_the_one_before)
+{
+    duo_fail(DUO_EIO, "disk full");
+    ck_assert_int_eq(duo_fail(DUO_EIO, "a.h5: %s", duo_message()), DUO_EIO);
+    ck_assert_str_eq(duo_message(), "a.h5: disk full");
+}
+END_TEST
+
+START_TEST(long_message_is_cut)
+{
+    char *text = malloc(100000);
+    ck_assert_ptr_nonnull(text);
+    memset(text, 'x', 99999);
+    text[99999] = '\0';
+    duo_fail(DUO_EINVAL, "%s", text);
+    ck_assert_uint_ge(strlen(duo_message()), 500);
+    ck_assert_uint_lt(strlen(duo_message()), 99999);
+    free(text);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- arena */
+
+typedef struct layout {
+    float *a;
+    char *b;
+    double *c;
+} layout;
+
+static layout lay_out(duo_arena *arena)
+{
+    return (layout){.a = DUO_TAKE(arena, float, 1001),
+                    .b = DUO_TAKE(arena, char, 1),
+                    .c = DUO_TAKE(arena, double, 77)};
+}
+
+START_TEST(arena_fits_what_was_measured)
+{
+    duo_arena measure = DUO_ARENA_MEASURE, arena;
+    layout l = lay_out(&measure);
+    ck_assert_ptr_null(l.a);
+    ck_assert_int_eq(duo_arena_create(&arena, measure.used, "test"), DUO_OK);
+    l = lay_out(&arena);
+    ck_assert_uint_eq(arena.used, measure.used);
+    ck_assert_uint_eq((uintptr_t)l.a % DUO_ALIGN, 0);
+    ck_assert_uint_eq((uintptr_t)l.b % DUO_ALIGN, 0);
+    ck_assert_uint_eq((uintptr_t)l.c % DUO_ALIGN, 0);
+    ck_assert((uintptr_t)l.b >= (uintptr_t)(l.a + 1001));
+    for (size_t i = 0; i < 77; i++) ck_assert_double_eq(l.c[i], 0);
+    duo_arena_free(&arena);
+    duo_arena_free(&arena); /* harmless */
+}
+END_TEST
+
+START_TEST(rewinding_gives_the_same_place_again)
+{
+    duo_arena arena;
+    ck_assert_int_eq(duo_arena_create(&arena, 1 << 16, "test"), DUO_OK);
+    DUO_TAKE(&arena, int, 5);
+    const size_t mark = arena.used;
+    int *first = DUO_TAKE(&arena, int, 100);
+    first[99] = 7;
+    duo_arena_rewind(&arena, mark);
+    int *second = DUO_TAKE(&arena, int, 100);
+    ck_assert_ptr_eq(first, second);
+    second[0] = 1;
+    ck_assert_ptr_null(DUO_TAKE(&arena, int, 0));
+    duo_arena_free(&arena);
+}
+END_TEST
+
+START_TEST(impossible_size_is_refused)
+{
+    duo_arena arena;
+    ck_assert_int_eq(duo_arena_create(&arena, SIZE_MAX, "activations"), DUO_ENOMEM);
+    ck_assert_int_eq(duo_arena_create(&arena, (size_t)1 << 60, "activations"), DUO_ENOMEM);
+    ck_assert_ptr_nonnull(strstr(duo_message(), "activations"));
+    size_t product = 0;
+    ck_assert(!duo_multiply(&product, SIZE_MAX / 2, 3));
+    ck_assert(duo_multiply(&product, 1 << 20, 1 << 20));
+    ck_assert_uint_eq(product, (size_t)1 << 40);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- random numbers */
+
+/* The seed that turns into this Philox key. */
+static uint64_t seed_for(uint32_t key0, uint32_t key1)
+{
+    const uint64_t key = (uint64_t)key1 << 32 | key0;
+    return key ^ (uint64_t)DUO_RNG_TEST * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* The place that turns into this Philox counter. */
+static duo_place place_for(const uint32_t counter[4])
+{
+    return (duo_place){.position = counter[0],
+                       .row = counter[1],
+                       .step = counter[2] | (uint64_t)(counter[3] >> 16) << 32,
+                       .layer = counter[3] & 0xffff};
+}
+
+/* Known answers that the authors of Philox published with their Random123 library. */
+START_TEST(philox_gives_the_published_numbers)
+{
+    const struct {
+        uint32_t counter[4], key[2], want[4];
+    } known[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const duo_random4 got = duo_random(seed_for(known[i].key[0], known[i].key[1]), DUO_RNG_TEST,
+                                           place_for(known[i].counter));
+        ck_assert_mem_eq(got.word, known[i].want, sizeof got.word);
+    }
+}
+END_TEST
+
+START_TEST(every_coordinate_counts)
+{
+    const duo_place base = {.step = 5, .row = 6, .position = 7, .layer = 8};
+    duo_place places[5] = {base, base, base, base, base};
+    places[1].step += UINT64_C(1) << 40;
+    places[2].row++;
+    places[3].position++;
+    places[4].layer++;
+    for (size_t i = 0; i < 5; i++)
+        for (size_t j = 0; j < i; j++)
+            ck_assert_uint_ne(duo_random(1, DUO_RNG_TEST, places[i]).word[0],
+                              duo_random(1, DUO_RNG_TEST, places[j]).word[0]);
+    ck_assert_uint_ne(duo_random(1, DUO_RNG_TEST, base).word[0],
+                      duo_random(2, DUO_RNG_TEST, base).word[0]);
+    ck_assert_uint_ne(duo_random(1, DUO_RNG_TEST, base).word[0],
+                      duo_random(1, DUO_RNG_ROUTE, base).word[0]);
+}
+END_TEST
+
+START_TEST(uniform_stays_inside_and_its_logarithms_are_finite)
+{
+    const uint32_t words[] = {0, 1, 0x80000000u, 0xfffffffeu, 0xffffffffu};
+    for (size_t i = 0; i < 5; i++) {
+        const double u = duo_uniform(words[i]);
+        ck_assert(u > 0 && u < 1);
+        ck_assert(isfinite(duo_gumbel(words[i])));
+        for (size_t j = 0; j < 5; j++) ck_assert(isfinite(duo_normal(words[i], words[j])));
+    }
+}
+END_TEST
+
+/* Mean and variance of n = 200,000 draws, to 5 standard errors: sqrt(v / n) and, for the variance,
+ * v * sqrt((kurtosis - 1) / n), with kurtosis 1.8 (uniform), 3 (normal) and 5.4 (Gumbel). */
+START_TEST(moments_are_those_of_the_distributions)
+{
+    enum { N = 200000 };
+    const double pi = 3.14159265358979, euler = 0.5772156649;
+    const struct {
+        double mean, variance, kurtosis;
+    } want[3] = {{0.5, 1.0 / 12, 1.8}, {0, 1, 3}, {euler, pi * pi / 6, 5.4}};
+    double sum[3] = {0}, squares[3] = {0};
+    for (uint32_t i = 0; i < N; i++) {
+        const duo_random4 r = duo_random(3, DUO_RNG_TEST, (duo_place){.position = i});
+        const double x[3] = {duo_uniform(r.word[0]), duo_normal(r.word[1], r.word[2]),
+                             duo_gumbel(r.word[3])};
+        for (size_t k = 0; k < 3; k++) {
+            sum[k] += x[k];
+            squares[k] += x[k] * x[k];
+        }
+    }
+    for (size_t k = 0; k < 3; k++) {
+        const double mean = sum[k] / N, variance = squares[k] / N - mean * mean;
+        ck_assert_double_eq_tol(mean, want[k].mean, 5 * sqrt(want[k].variance / N));
+        ck_assert_double_eq_tol(variance, want[k].variance,
+                                5 * want[k].variance * sqrt((want[k].kurtosis - 1) / N));
+    }
+}
+END_TEST
+
+START_TEST(permutation_hits_every_number_once)
+{
+    const uint64_t sizes[] = {1, 2, 3, 4, 5, 16, 17, 100, 1000, 4096, 65537};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        const uint64_t n = sizes[s];
+        char *seen = calloc(n, 1);
+        ck_assert_ptr_nonnull(seen);
+        for (uint64_t i = 0; i < n; i++) {
+            const uint64_t image = duo_permute(9, DUO_RNG_TEST, 1, n, i);
+            ck_assert_uint_lt(image, n);
+            ck_assert_int_eq(seen[image], 0);
+            seen[image] = 1;
+        }
+        free(seen);
+    }
+}
+END_TEST
+
+START_TEST(permutations_of_epochs_differ)
+{
+    size_t same = 0;
+    for (uint64_t i = 0; i < 1000; i++)
+        same +=
+            duo_permute(9, DUO_RNG_TEST, 1, 1000, i) == duo_permute(9, DUO_RNG_TEST, 2, 1000, i);
+    ck_assert_uint_lt(same, 10); /* one is expected */
+    const uint64_t huge = (UINT64_C(1) << 62) - 1;
+    ck_assert_uint_lt(duo_permute(9, DUO_RNG_TEST, 0, huge, huge - 1), huge);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- modules, numbers */
+
+START_TEST(module_sets_are_read_and_written)
+{
+    char text[16];
+    duo_module_set set = 0;
+    ck_assert(duo_module_set_parse(&set, "big,skip,small"));
+    ck_assert_str_eq(duo_module_set_text(text, set), "skip,small,big");
+    ck_assert_uint_eq(duo_module_count(set), 3);
+    const char *const wrong[] = {"", "large", "big,", ",big", "big,big", "big small", "bi"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        ck_assert(!duo_module_set_parse(&set, wrong[i]));
+}
+END_TEST
+
+START_TEST(numbers_are_the_whole_text)
+{
+    uint64_t whole = 0;
+    double real = 0;
+    ck_assert_int_eq(duo_number_u64(&whole, "18446744073709551615"), DUO_NUMBER_OK);
+    ck_assert_uint_eq(whole, UINT64_MAX);
+    ck_assert_int_eq(duo_number_u64(&whole, "18446744073709551616"), DUO_NUMBER_RANGE);
+    ck_assert_int_eq(duo_number_u64(&whole, "-1"), DUO_NUMBER_RANGE);
+    ck_assert_int_eq(duo_number_real(&real, "-1.5e-3"), DUO_NUMBER_OK);
+    ck_assert_double_eq(real, -1.5e-3);
+    ck_assert_int_eq(duo_number_real(&real, "-0"), DUO_NUMBER_OK);
+    ck_assert(!signbit(real));
+    ck_assert_int_eq(duo_number_real(&real, "1e400"), DUO_NUMBER_RANGE);
+    const char *const wrong[] = {"", " 1", "1 ", "0x10", "nan", "inf", "1e", "1.5.2", "--1", "+"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ck_assert_int_eq(duo_number_u64(&whole, wrong[i]), DUO_NUMBER_MALFORMED);
+        ck_assert_int_eq(duo_number_real(&real, wrong[i]), DUO_NUMBER_MALFORMED);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("base");
+    TCase *status = tcase_create("status");
+    tcase_add_test(status, message_is_kept_on_one_line);
+    tcase_add_test(status, message_may_quote_the_one_before);
+    tcase_add_test(status, long_message_is_cut);
+    suite_add_tcase(suite, status);
+    TCase *arena = tcase_create("arena");
+    tcase_add_test(arena, arena_fits_what_was_measured);
+    tcase_add_test(arena, rewinding_gives_the_same_place_again);
+    tcase_add_test(arena, impossible_size_is_refused);
+    suite_add_tcase(suite, arena);
+    TCase *random = tcase_create("random");
+    tcase_add_test(random, philox_gives_the_published_numbers);
+    tcase_add_test(random, every_coordinate_counts);
+    tcase_add_test(random, uniform_stays_inside_and_its_logarithms_are_finite);
+    tcase_add_test(random, moments_are_those_of_the_distributions);
+    tcase_add_test(random, permutation_hits_every_number_once);
+    tcase_add_test(random, permutations_of_epochs_differ);
+    suite_add_tcase(suite, random);
+    TCase *values = tcase_create("values");
+    tcase_add_test(values, module_sets_are_read_and_written);
+    tcase_add_test(values, numbers_are_the_whole_text);
+    suite_add_tcase(suite, values);
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
