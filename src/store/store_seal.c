@@ -356,12 +356,13 @@ static void limit(int resource, rlim_t most)
 static void put_up_fence(size_t file_bytes)
 {
     const size_t memory = ((size_t)1 << 30) + 16 * file_bytes;
-    const rlim_t seconds = 60 + file_bytes / (8 << 20);
+    const rlim_t seconds = 20 + file_bytes / (8 << 20);
     limit(RLIMIT_AS, memory_in_use() + memory);
     limit(RLIMIT_CPU, seconds);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_NOFILE, 256);
-    alarm(4 * (unsigned)seconds);
+    signal(SIGALRM, SIG_DFL);
+    alarm(2 * (unsigned)seconds); /* damage can also make it wait for ever, at no cost of time */
     const int null = open("/dev/null", O_RDWR);
     if (null >= 0) { /* a crash has its line from the parent */
         dup2(null, STDOUT_FILENO);
@@ -385,7 +386,7 @@ static duo_status judge(const char *from, int end, bool told, const report *said
         return said->status == DUO_OK ? DUO_OK : duo_fail(said->status, "%s", said->message);
     if (!WIFSIGNALED(end)) return duo_fail(DUO_EDATA, "%s: the HDF5 library gave up on it", from);
     if (WTERMSIG(end) == SIGXCPU || WTERMSIG(end) == SIGALRM || WTERMSIG(end) == SIGKILL)
-        return duo_fail(DUO_EDATA, "%s: not read within the limit of time", from);
+        return duo_fail(DUO_EDATA, "%s: not read within the limits of time and memory", from);
     return duo_fail(DUO_EDATA, "%s: the HDF5 library crashed on it (signal %d)", from,
                     WTERMSIG(end));
 }
