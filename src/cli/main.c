@@ -48,7 +48,10 @@ static bool close_stdout(void)
 {
     const bool failed = ferror(stdout) != 0;
     errno = 0;
-    if ((fclose(stdout) == 0 && !failed) || reader_left()) return true;
+    bool written = fflush(stdout) == 0 && !failed;
+    const bool unwanted = !written && reader_left();
+    written = fclose(stdout) == 0 && written;
+    if (written || unwanted) return true;
     fprintf(stderr, "duo: standard output: %s\n",
             errno != 0 ? strerror(errno) : "not everything could be written");
     return false;

@@ -1,0 +1,69 @@
+#!/bin/sh
+# What scripts rely on: exit status, one line on stderr, nothing lost silently on stdout.
+# Usage: cli.sh DUO STORE_SAMPLE
+set -u
+duo=$(realpath "$1") sample=$(realpath "$2")
+folder=$(mktemp -d) || exit 1
+trap 'rm -r "$folder"' EXIT
+cd "$folder" || exit 1
+failures=0
+
+# expect STATUS STDERR COMMAND...: stderr is exactly this line, or empty.
+expect() {
+    status=$1 message=$2
+    shift 2
+    "$@" >out 2>err
+    got=$?
+    if [ "$got" != "$status" ] || [ "$(cat err)" != "$message" ]; then
+        echo "$*: status $got, stderr: $(cat err)"
+        failures=$((failures + 1))
+    fi
+}
+
+# shows TEXT: the last stdout holds it.
+shows() {
+    grep -qF -e "$1" out || { echo "no '$1' in: $(cat out)"; failures=$((failures + 1)); }
+}
+
+expect 2 'duo: no command given; duo --help lists them' "$duo"
+expect 2 'duo bake: no such command; duo --help lists them' "$duo" bake
+expect 0 '' "$duo" --version
+shows 'duo '
+expect 0 '' "$duo" --help
+awk '/^  [a-z]/ { print $1 }' out >commands
+while read -r command; do
+    expect 0 '' "$duo" "$command" --help
+    shows "usage: duo $command"
+    shows 'example:'
+    expect 2 "duo $command: --nonsense: no such option; see duo $command --help" \
+        "$duo" "$command" --nonsense
+done <commands
+
+"$sample" write sample.h5 || exit 1
+expect 0 '' "$duo" inspect sample.h5
+shows 'sample.h5: tokens, verified, hash '
+shows '/train/tokens'
+expect 0 '' "$duo" inspect sample.h5 --values=/a/b/floats
+shows '1.5 -2.25 3'
+expect 1 'duo: sample.h5: no dataset /b' "$duo" inspect sample.h5 --values /b
+expect 1 'duo: sample.h5: /train/tokens: not bytes but uint16' \
+    "$duo" inspect sample.h5 --bytes /train/tokens
+expect 2 'duo inspect: FILE is missing; see duo inspect --help' "$duo" inspect
+expect 2 'duo seal: b: one argument too many; see duo seal --help' "$duo" seal a sample.h5 b
+
+expect 0 '' "$duo" seal sample.h5 again.h5
+expect 0 '' "$duo" inspect again.h5 --values /train/tokens
+shows '0 1 65535 7'
+printf 'x' >>sample.h5
+"$duo" inspect sample.h5 >out 2>err
+if [ $? != 1 ] || [ "$(wc -l <err)" != 1 ] || [ -s out ]; then
+    echo "damaged file: $(cat out err)"
+    failures=$((failures + 1))
+fi
+
+if [ -w /dev/full ]; then
+    expect 1 'duo: standard output: No space left on device' sh -c "'$duo' --help >/dev/full"
+fi
+expect 0 '' sh -c "'$duo' inspect again.h5 --values /train/tokens | :"
+
+[ "$failures" = 0 ]
