@@ -362,7 +362,7 @@ static void put_up_fence(size_t file_bytes)
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_NOFILE, 256);
     signal(SIGALRM, SIG_DFL);
-    alarm(2 * (unsigned)seconds); /* damage can also make it wait for ever, at no cost of time */
+    alarm(2 * (unsigned)seconds); /* for a wait that takes no processor time */
     const int null = open("/dev/null", O_RDWR);
     if (null >= 0) { /* a crash has its line from the parent */
         dup2(null, STDOUT_FILENO);
