@@ -15,7 +15,9 @@
  *     stage router { budget = 4 ... }
  *
  * Every key has a type, a range and a default; an unknown key, a wrong type, a value out of range
- * or a section that is never closed is an error with file and line.
+ * or a section that is never closed is an error with file and line. Sections are opened once and
+ * keys given once; strings hold no escapes, and variables of the environment are not expanded.
+ * Recipes are read by one thread at a time.
  */
 
 enum { DUO_NAME_MAX = 64, DUO_PATH_MAX = 1024 };
