@@ -12,8 +12,9 @@ enum {
     BLOCK_TOKENS = 512,         /* of a sum over tokens, where both operands are packed */
     BLOCK_LEFT = 48 * 1024,     /* floats of the left operand that one task walks over */
     FEW_LEFT = 64 * 1024,       /* floats of the left operand below which threads share columns */
-    SERIAL_WORK = 64 * 1024,    /* multiply-adds that are not worth waking threads */
-    STRIP = 8 /* columns of a packed left operand: a multiple of every tile's rows */
+    STRETCH = 1024 * 1024,   /* floats packed between two waits for all threads, where that fits */
+    SERIAL_WORK = 64 * 1024, /* multiply-adds that are not worth waking threads */
+    STRIP = 8                /* columns of a packed left operand: a multiple of every tile's rows */
 };
 
 static struct {
@@ -53,6 +54,11 @@ typedef struct product {
 static size_t min(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+static size_t max(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 static size_t divide_up(size_t n, size_t unit)
@@ -137,10 +143,11 @@ static void pack_right(float *panel, const product *p, size_t n, size_t cols, si
         matmul.tile->transpose(panel, operand_row(&p->right, n) + k0, p->right.stride, cols, depth);
 }
 
-/* The rows m to m_end of the output, columns n to n + cols. `packed` holds the left panels of the
- * rows from m on, or is NULL. */
-static void multiply_rows(const product *p, const float *packed, const float *panel, size_t m,
-                          size_t m_end, size_t n, size_t cols, size_t k0, size_t depth)
+/* Rows m to m_end of the output, columns n to n + cols. `strips` are the packed left rows from m
+ * on, `strip_size` floats each, or NULL. */
+static void multiply_rows(const product *p, const float *strips, size_t strip_size,
+                          const float *panel, size_t m, size_t m_end, size_t n, size_t cols,
+                          size_t k0, size_t depth)
 {
     const duo_tile *tile = matmul.tile;
     const size_t vectors = divide_up(cols, tile->lanes);
@@ -151,10 +158,10 @@ static void multiply_rows(const product *p, const float *packed, const float *pa
         float *y[DUO_TILE_ROWS];
         for (size_t i = 0; i < rows; i++) {
             y[i] = p->y + row_of(p->y_rows, m + done + i) * p->N + n;
-            left[i] = packed ? packed + done / STRIP * STRIP * depth + done % STRIP + i
+            left[i] = strips ? strips + done / STRIP * strip_size + done % STRIP + i
                              : operand_row(&p->left, m + done + i) + k0;
         }
-        tile->multiply[rows - 1][vectors - 1](y, left, packed ? STRIP : 1, panel, depth, cols, bias,
+        tile->multiply[rows - 1][vectors - 1](y, left, strips ? STRIP : 1, panel, depth, cols, bias,
                                               p->add || k0 > 0);
     }
 }
@@ -175,39 +182,40 @@ static void multiply_by_columns(const product *p)
         for (size_t k0 = 0; k0 < p->K; k0 += p->block_K) {
             const size_t depth = min(p->block_K, p->K - k0);
             pack_right(panel, p, n, cols, k0, depth);
-            multiply_rows(p, NULL, panel, 0, p->M, n, cols, k0, depth);
+            multiply_rows(p, NULL, 0, panel, 0, p->M, n, cols, k0, depth);
         }
     }
 }
 
-/* One block of the output and of the sum: all threads pack, then all multiply. Called by every
- * thread of a team. */
-static void multiply_block(const product *p, size_t m0, size_t m_end, size_t n0, size_t n_end,
-                           size_t k0, size_t depth)
+/* Rows m0 to m_end, columns n0 to n_end, and a stretch of whole blocks of the sum: all threads
+ * pack, then all multiply. Called by every thread of a team. */
+static void multiply_stretch(const product *p, size_t m0, size_t m_end, size_t n0, size_t n_end,
+                             size_t k0, size_t k_end)
 {
     const duo_tile *tile = matmul.tile;
     const size_t width = tile->vectors * tile->lanes, panels = divide_up(n_end - n0, width);
+    const size_t stretch = k_end - k0;
     float *right = matmul.shared;
-    float *left = p->left_by_k ? right + panels * width * depth : NULL;
+    float *left = p->left_by_k ? right + panels * width * stretch : NULL;
 
-    if (m0 == 0) { /* the right panels serve all blocks of rows */
+    if (m0 == 0) { /* the right panels serve all rows */
 #pragma omp for schedule(dynamic, 1) nowait
         for (size_t panel = 0; panel < panels; panel++) {
             const size_t n = n0 + panel * width;
-            pack_right(right + panel * width * depth, p, n, min(width, n_end - n), k0, depth);
+            pack_right(right + panel * width * stretch, p, n, min(width, n_end - n), k0, stretch);
         }
     }
     if (left) {
 #pragma omp for schedule(dynamic, 1) nowait
         for (size_t m = m0; m < m_end; m += PANEL)
-            copy_strips(left + (m - m0) * depth, &p->left, m, min(PANEL, m_end - m), k0, depth);
+            copy_strips(left + (m - m0) * stretch, &p->left, m, min(PANEL, m_end - m), k0, stretch);
     }
 #pragma omp barrier
 
-    /* Tasks of equal size, at least four for each thread where there are that many. */
+    /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
     const size_t wanted = 4 * (size_t)matmul.threads, rows = m_end - m0;
-    const size_t limit = min(divide_up(BLOCK_LEFT, depth), divide_up(rows, wanted));
-    const size_t rows_a_task = block_size(rows, divide_up(limit, PANEL) * PANEL, PANEL);
+    const size_t limit = min(BLOCK_LEFT / p->block_K, max(PANEL, divide_up(rows, wanted)));
+    const size_t rows_a_task = block_size(rows, divide_up(limit, STRIP) * STRIP, STRIP);
     const size_t row_tasks = divide_up(rows, rows_a_task);
     const size_t panels_a_task = divide_up(panels, min(panels, divide_up(wanted, row_tasks)));
     const size_t column_tasks = divide_up(panels, panels_a_task);
@@ -215,10 +223,16 @@ static void multiply_block(const product *p, size_t m0, size_t m_end, size_t n0,
     for (size_t task = 0; task < row_tasks * column_tasks; task++) {
         const size_t m = m0 + task / column_tasks * rows_a_task;
         const size_t first = task % column_tasks * panels_a_task;
-        for (size_t panel = first; panel < min(panels, first + panels_a_task); panel++) {
-            const size_t n = n0 + panel * width;
-            multiply_rows(p, left ? left + (m - m0) * depth : NULL, right + panel * width * depth,
-                          m, min(m_end, m + rows_a_task), n, min(width, n_end - n), k0, depth);
+        const size_t last = min(panels, first + panels_a_task);
+        for (size_t k = k0; k < k_end; k += p->block_K) {
+            const float *strips = left ? left + (m - m0) * stretch + (k - k0) * STRIP : NULL;
+            for (size_t panel = first; panel < last; panel++) {
+                const size_t n = n0 + panel * width, cols = min(width, n_end - n);
+                const size_t packed_width = divide_up(cols, tile->lanes) * tile->lanes;
+                multiply_rows(p, strips, STRIP * stretch,
+                              right + panel * width * stretch + (k - k0) * packed_width, m,
+                              min(m_end, m + rows_a_task), n, cols, k, min(p->block_K, k_end - k));
+            }
         }
     }
 }
@@ -227,13 +241,25 @@ static void multiply_by_blocks(const product *p)
 {
     const size_t block_N = block_size(p->N, BLOCK_COLUMNS, PANEL);
     const size_t block_M = p->left_by_k ? block_size(p->M, BLOCK_COLUMNS, PANEL) : p->M;
+    const size_t a_block = p->block_K * (block_N + (p->left_by_k ? block_M : 0));
+    const size_t stretch = p->block_K * max(1, STRETCH / a_block);
     const bool serial = p->M * p->N * p->K < SERIAL_WORK;
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
     for (size_t n = 0; n < p->N; n += block_N)
-        for (size_t k = 0; k < p->K; k += p->block_K)
+        for (size_t k = 0; k < p->K; k += stretch)
             for (size_t m = 0; m < p->M; m += block_M)
-                multiply_block(p, m, min(p->M, m + block_M), n, min(p->N, n + block_N), k,
-                               min(p->block_K, p->K - k));
+                multiply_stretch(p, m, min(p->M, m + block_M), n, min(p->N, n + block_N), k,
+                                 min(p->K, k + stretch));
+}
+
+static void multiply(const product *p)
+{
+    const bool few = p->M * min(p->K, p->block_K) <= FEW_LEFT;
+    const bool wide = divide_up(p->N, matmul.tile->lanes) >= (size_t)matmul.threads;
+    if (!p->left_by_k && few && (wide || p->M <= PANEL))
+        multiply_by_columns(p);
+    else
+        multiply_by_blocks(p);
 }
 
 void duo_linear_forward(float *y, const float *x, const float *w, const float *bias, size_t n_rows,
@@ -252,10 +278,7 @@ void duo_linear_forward(float *y, const float *x, const float *w, const float *b
                        .add = add,
                        .left = {x, I, x_rows},
                        .right = {w, I, NULL}};
-    if (p.M * min(p.K, p.block_K) <= FEW_LEFT)
-        multiply_by_columns(&p);
-    else
-        multiply_by_blocks(&p);
+    multiply(&p);
 }
 
 void duo_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_rows, size_t O,
@@ -273,10 +296,7 @@ void duo_linear_backward_input(float *dx, const float *dy, const float *w, size_
                        .left = {dy, O, dy_rows},
                        .right = {w, I, NULL},
                        .right_by_k = true};
-    if (p.M * min(p.K, p.block_K) <= FEW_LEFT)
-        multiply_by_columns(&p);
-    else
-        multiply_by_blocks(&p);
+    multiply(&p);
 }
 
 /* dbias += sum_n dy_n. A thread owns whole columns and adds their rows in order. */
@@ -311,6 +331,6 @@ void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const 
                        .left_by_k = true,
                        .right = {x, I, x_rows},
                        .right_by_k = true};
-    multiply_by_blocks(&p);
+    multiply(&p);
     if (dbias) sum_rows(dbias, &p.left, n_rows, O);
 }
