@@ -1,0 +1,44 @@
+#include <assert.h>
+
+#include "simd.h"
+#include "vmath.h"
+
+void duo_cross_entropy_forward(float *loss, float *lse, const float *z, const int32_t *targets,
+                               size_t N, size_t V)
+{
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * V > DUO_PARALLEL_MIN)
+    for (size_t n = 0; n < N; n++) {
+        assert(targets[n] >= 0 && (size_t)targets[n] < V);
+        const float *z_n = z + n * V;
+        const float max = duo_rows->max(z_n, V);
+        lse[n] = max + duo_logf(duo_rows->exp_sum(NULL, z_n, max, V));
+        loss[n] = lse[n] - z_n[targets[n]];
+    }
+}
+
+void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targets, float dloss,
+                                size_t N, size_t V)
+{
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * V > DUO_PARALLEL_MIN)
+    for (size_t n = 0; n < N; n++) {
+        assert(targets[n] >= 0 && (size_t)targets[n] < V);
+        float *z_n = z + n * V;
+        duo_rows->exp_scale(z_n, z_n, lse[n], dloss, V);
+        z_n[targets[n]] -= dloss;
+    }
+}
+
+void duo_softmax_forward(float *p, const float *h, size_t N, size_t M)
+{
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * M > DUO_PARALLEL_MIN)
+    for (size_t n = 0; n < N; n++) duo_softmax_row(p + n * M, h + n * M, M);
+}
+
+void duo_softmax_backward(float *dh, const float *dp, const float *p, size_t N, size_t M)
+{
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * M > DUO_PARALLEL_MIN)
+    for (size_t n = 0; n < N; n++) {
+        const float *dp_n = dp + n * M, *p_n = p + n * M;
+        duo_rows->softmax_gradient(dh + n * M, dp_n, p_n, 1.0f, duo_rows->dot(p_n, dp_n, M), M);
+    }
+}
