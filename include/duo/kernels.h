@@ -45,6 +45,11 @@ duo_isa duo_kernels_isa(void);
 /** "portable", "avx2", "avx512". */
 const char *duo_isa_name(duo_isa isa);
 int duo_kernels_threads(void);
+/**
+ * Multiply-add rate in FLOP/s that all threads together reach on operands in their first-level
+ * caches: what a model FLOP utilisation is measured against. Takes about 50 ms.
+ */
+double duo_kernels_peak(void);
 
 /* ---------------------------------------------------------------- linear layers */
 

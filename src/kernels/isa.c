@@ -35,6 +35,11 @@ static const duo_tile *tile_of(duo_isa isa)
     return &duo_tile_portable;
 }
 
+const duo_tile *duo_tile_current(void)
+{
+    return tile_of(current);
+}
+
 static duo_status choose(duo_isa *isa)
 {
     const char *wanted = getenv("DUO_ISA");

@@ -42,6 +42,9 @@ extern const duo_tile duo_tile_avx2;
 extern const duo_tile duo_tile_avx512;
 #endif
 
+/** The tile of the instruction set in use. */
+const duo_tile *duo_tile_current(void);
+
 /** Take the tile and the packing buffers that the products use from now on. */
 duo_status duo_matmul_start(const duo_tile *tile, int threads);
 void duo_matmul_stop(void);
