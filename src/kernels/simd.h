@@ -64,7 +64,7 @@ typedef struct duo_simd {
 extern const duo_simd *duo_rows;
 
 extern const duo_simd duo_simd_portable;
-#ifdef DUO_X86
+#ifdef __x86_64__
 extern const duo_simd duo_simd_avx2, duo_simd_avx512;
 #endif
 
