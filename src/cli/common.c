@@ -1,0 +1,189 @@
+#include "common.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "duo/recipe.h"
+
+/* ---------------------------------------------------------------- files */
+
+static bool is_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo_model **model)
+{
+    char latest[2 * DUO_PATH_MAX];
+    *checkpoint = NULL;
+    *model = NULL;
+    if (is_folder(path)) {
+        const int n = snprintf(latest, sizeof latest, "%s/latest", path);
+        if (n < 0 || (size_t)n >= sizeof latest)
+            return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
+        path = latest;
+    }
+    duo_status status = duo_checkpoint_open(checkpoint, path);
+    if (status == DUO_OK) status = duo_checkpoint_model(*checkpoint, model);
+    if (status == DUO_OK) return DUO_OK;
+    duo_checkpoint_close(*checkpoint);
+    *checkpoint = NULL;
+    return status;
+}
+
+static duo_status check_tokenizer(const duo_tokens *tokens, const duo_checkpoint *checkpoint)
+{
+    size_t bytes = 0, trained_bytes = 0;
+    const void *model = duo_tokens_tokenizer(tokens, &bytes);
+    const void *trained = duo_checkpoint_tokenizer(checkpoint, &trained_bytes);
+    if (duo_hash_equal(duo_hash_bytes(model, bytes), duo_hash_bytes(trained, trained_bytes)))
+        return DUO_OK;
+    return duo_fail(DUO_EINVAL, "%s: was made with another tokenizer than that of %s",
+                    duo_tokens_path(tokens), duo_checkpoint_path(checkpoint));
+}
+
+duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
+                               duo_tokens **tokens)
+{
+    duo_recipe *recipe = NULL;
+    duo_status status = DUO_OK;
+    *tokens = NULL;
+    if (!path) {
+        status = duo_recipe_parse(&recipe, duo_checkpoint_recipe(checkpoint),
+                                  duo_checkpoint_path(checkpoint), NULL, 0);
+        if (status != DUO_OK) return status;
+        path = recipe->tokens;
+        if (path[0] == '\0') {
+            status = duo_fail(DUO_EINVAL, "%s: its recipe names no token file; give --tokens",
+                              duo_checkpoint_path(checkpoint));
+            goto done;
+        }
+    }
+    status = duo_tokens_open(tokens, path);
+    if (status == DUO_OK) status = check_tokenizer(*tokens, checkpoint);
+    if (status != DUO_OK) {
+        duo_tokens_close(*tokens);
+        *tokens = NULL;
+    }
+
+done:
+    duo_recipe_free(recipe);
+    return status;
+}
+
+duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name)
+{
+    *domain = -1;
+    if (!name) return DUO_OK;
+    *domain = duo_tokens_find_domain(tokens, name);
+    if (*domain >= 0) return DUO_OK;
+    char names[256] = "";
+    for (size_t i = 0, used = 0; i < duo_tokens_domains(tokens) && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 duo_tokens_domain_name(tokens, i));
+    return duo_fail(DUO_EINVAL, "%s: has no domain %s, only %s", duo_tokens_path(tokens), name,
+                    names);
+}
+
+/* ---------------------------------------------------------------- time and progress */
+
+double duo_cli_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+const char *duo_cli_duration(char text[16], double seconds)
+{
+    if (!(seconds >= 0 && seconds < 3.6e7)) {
+        snprintf(text, 16, "unknown");
+        return text;
+    }
+    const unsigned s = (unsigned)(seconds + 0.5);
+    if (s < 60)
+        snprintf(text, 16, "%u s", s);
+    else if (s < 3600)
+        snprintf(text, 16, "%u:%02u min", s / 60, s % 60);
+    else
+        snprintf(text, 16, "%u:%02u:%02u h", s / 3600 % 10000, s / 60 % 60, s % 60);
+    return text;
+}
+
+enum { PLAIN_SECONDS = 10 };
+static const double live_seconds = 0.1;
+
+static struct {
+    double shown; /* seconds; 0: nothing yet */
+    bool live;    /* a live line stands on the terminal */
+} progress;
+
+static size_t terminal_width(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
+void duo_cli_progress(const char *text, bool matters)
+{
+    const double now = duo_cli_seconds();
+    const bool terminal = isatty(STDERR_FILENO) == 1;
+    const double pause = terminal ? live_seconds : PLAIN_SECONDS;
+    if (!matters && progress.shown > 0 && now - progress.shown < pause) return;
+    progress.shown = now;
+    progress.live = terminal;
+    if (terminal)
+        fprintf(stderr, "\r%.*s\033[K", (int)terminal_width() - 1, text);
+    else
+        fprintf(stderr, "%s\n", text);
+    fflush(stderr);
+}
+
+void duo_cli_progress_end(void)
+{
+    if (progress.live) fputs("\r\033[K", stderr);
+    progress.live = false;
+    progress.shown = 0;
+}
+
+void duo_cli_task_progress(void *task, uint64_t done, uint64_t total)
+{
+    const duo_cli_task *t = task;
+    const double rate = (double)done / (duo_cli_seconds() - t->started);
+    char text[160], left[16];
+    snprintf(text, sizeof text, "%s %" PRIu64 "/%" PRIu64 " %s  %.0f/s  ETA %s", t->name, done,
+             total, t->unit, rate, duo_cli_duration(left, (double)(total - done) / rate));
+    duo_cli_progress(text, done == total);
+}
+
+/* ---------------------------------------------------------------- numbers in JSON */
+
+void duo_cli_json_number(FILE *out, const char *key, double value)
+{
+    fprintf(out, "\"%s\":", key);
+    if (isfinite(value))
+        fprintf(out, "%.9g", value);
+    else
+        fputs("null", out);
+}
+
+void duo_cli_json_text(FILE *out, const char *text)
+{
+    putc('"', out);
+    for (; *text; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(out, "\\u%04x", (unsigned)c);
+        else
+            putc(c, out);
+    }
+    putc('"', out);
+}

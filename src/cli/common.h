@@ -1,0 +1,61 @@
+#ifndef DUO_CLI_COMMON_H
+#define DUO_CLI_COMMON_H
+
+#include <stdio.h>
+
+#include "duo/checkpoint.h"
+#include "duo/data.h"
+
+/** What several commands need. Results go to stdout, progress to stderr. */
+
+/* ---------------------------------------------------------------- files */
+
+/**
+ * Open a checkpoint file, or the `latest` of a run folder, and the model in it. The kernels must
+ * have been started. The caller closes *checkpoint and frees *model; both are NULL on failure.
+ */
+duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo_model **model);
+
+/**
+ * Open a token file, by default (path NULL) that of the checkpoint's recipe. DUO_EINVAL when it
+ * was made with another tokenizer than the checkpoint's. The caller closes *tokens.
+ */
+duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
+                               duo_tokens **tokens);
+
+/** Index of a domain by name; -1, all domains, for NULL. DUO_EINVAL names those that there are. */
+duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name);
+
+/* ---------------------------------------------------------------- time and progress */
+
+/** Seconds of a clock that never goes back. */
+double duo_cli_seconds(void);
+
+/** "7 s", "2:05 min", "3:10:00 h". Returns text. */
+const char *duo_cli_duration(char text[16], double seconds);
+
+/**
+ * Show how far the work is. On a terminal `text` replaces the live line. Elsewhere it becomes a
+ * line of its own when it `matters`, or when the last one is ten seconds old.
+ */
+void duo_cli_progress(const char *text, bool matters);
+/** Remove the live line, so that other output starts in an empty one. */
+void duo_cli_progress_end(void);
+
+/** A piece of work that reports how much of it is done. */
+typedef struct duo_cli_task {
+    const char *name, *unit; /**< "oracle", "tokens" */
+    double started;          /**< duo_cli_seconds */
+} duo_cli_task;
+
+/** Shows rate and remaining time of a duo_cli_task; has the type of duo_study_progress. */
+void duo_cli_task_progress(void *task, uint64_t done, uint64_t total);
+
+/* ---------------------------------------------------------------- numbers in JSON */
+
+/** `"key":value` in front of which the caller has written what belongs there; NaN is null. */
+void duo_cli_json_number(FILE *out, const char *key, double value);
+/** Text in quotes, escaped. */
+void duo_cli_json_text(FILE *out, const char *text);
+
+#endif
