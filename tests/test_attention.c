@@ -1,0 +1,277 @@
+#include "gradcheck.h"
+#include "kernel_fixture.h"
+
+/* T crosses a block of 32 queries and one of 64 keys and is a multiple of neither; 3 queries a
+ * head of keys and values; D no multiple of any vector. */
+static const duo_attention_shape odd = {.B = 2, .T = 71, .H = 6, .Hkv = 2, .D = 10};
+
+typedef struct fixture {
+    duo_attention_shape s;
+    size_t n_q, n_kv, n_lse;
+    float *q, *k, *v, *w, *y, *lse, *scratch;
+} fixture;
+
+static fixture setup(duo_attention_shape s)
+{
+    fixture f = {.s = s, .n_q = s.B * s.T * s.H * s.D, .n_kv = s.B * s.T * s.Hkv * s.D};
+    f.n_lse = s.B * s.T * s.H;
+    f.q = gradcheck_numbers(f.n_q, 1);
+    f.k = gradcheck_numbers(f.n_kv, 2);
+    f.v = gradcheck_numbers(f.n_kv, 3);
+    f.w = gradcheck_numbers(f.n_q, 4);
+    f.y = gradcheck_numbers(f.n_q, 5);
+    f.lse = gradcheck_numbers(f.n_lse, 6);
+    f.scratch = gradcheck_numbers(duo_attention_scratch(s), 7);
+    /* Scores with a spread of several units, so that the softmax is far from uniform. */
+    for (size_t i = 0; i < f.n_q; i++) f.q[i] *= 3.0f;
+    return f;
+}
+
+static void teardown(fixture *f)
+{
+    float *all[] = {f->q, f->k, f->v, f->w, f->y, f->lse, f->scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void forward(fixture *f)
+{
+    duo_attention_forward(f->y, f->lse, f->q, f->k, f->v, f->s, f->scratch);
+}
+
+static double loss(void *context)
+{
+    fixture *f = context;
+    forward(f);
+    return gradcheck_dot(f->w, f->y, f->n_q);
+}
+
+/* The definition, in double. */
+static void naive(double *y, double *lse, const fixture *f)
+{
+    const duo_attention_shape s = f->s;
+    double *p = malloc(s.T * sizeof *p);
+    ck_assert_ptr_nonnull(p);
+    for (size_t b = 0; b < s.B; b++)
+        for (size_t t = 0; t < s.T; t++)
+            for (size_t h = 0; h < s.H; h++) {
+                const size_t at = (b * s.T + t) * s.H + h, kv = h * s.Hkv / s.H;
+                double sum = 0.0;
+                for (size_t j = 0; j <= t; j++) {
+                    const size_t key = ((b * s.T + j) * s.Hkv + kv) * s.D;
+                    p[j] = exp(gradcheck_dot(f->q + at * s.D, f->k + key, s.D) / sqrt((double)s.D));
+                    sum += p[j];
+                }
+                lse[at] = log(sum);
+                for (size_t d = 0; d < s.D; d++) {
+                    y[at * s.D + d] = 0.0;
+                    for (size_t j = 0; j <= t; j++)
+                        y[at * s.D + d] +=
+                            p[j] / sum * (double)f->v[((b * s.T + j) * s.Hkv + kv) * s.D + d];
+                }
+            }
+    free(p);
+}
+
+START_TEST(forward_matches_the_definition)
+{
+    const duo_attention_shape shapes[] = {
+        odd, {1, 1, 1, 1, 2}, {1, 32, 4, 4, 32}, {3, 65, 2, 1, 48}, {1, 129, 1, 1, 67}};
+    if (!start_isa(_i, 2)) return;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        fixture f = setup(shapes[i]);
+        double *y = malloc(f.n_q * sizeof *y), *lse = malloc(f.n_lse * sizeof *lse);
+        ck_assert(y && lse);
+        naive(y, lse, &f);
+        forward(&f);
+        /* Scores up to about 10 with rounding 1e-6, which is the relative error of a weight. */
+        assert_near("y", f.y, y, f.n_q, 5e-6);
+        assert_near("lse", f.lse, lse, f.n_lse, 5e-6);
+        free(y);
+        free(lse);
+        teardown(&f);
+    }
+    duo_kernels_stop();
+}
+END_TEST
+
+START_TEST(backward_matches_central_differences)
+{
+    if (!start_isa(_i, 1)) return;
+    fixture f = setup(odd);
+    /* Backward overwrites: what the gradients held before must not matter. */
+    float *dq = gradcheck_numbers(f.n_q, 8), *dk = gradcheck_numbers(f.n_kv, 9);
+    float *dv = gradcheck_numbers(f.n_kv, 10);
+    forward(&f);
+    duo_attention_backward(dq, dk, dv, f.w, f.q, f.k, f.v, f.y, f.lse, f.s, f.scratch);
+    /* Truncation h^2 |f'''| / 6 is below 1e-4; rounding of 10^4 terms of 1e-7 over 2h, 1e-3. */
+    gradcheck("dq", loss, &f, f.q, dq, 0.0f, f.n_q, 61, 1e-2f, 2e-3);
+    gradcheck("dk", loss, &f, f.k, dk, 0.0f, f.n_kv, 23, 1e-2f, 2e-3);
+    gradcheck("dv", loss, &f, f.v, dv, 0.0f, f.n_kv, 23, 1e-2f, 2e-3);
+    free(dq);
+    free(dk);
+    free(dv);
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
+/* A far larger score than the rest must neither overflow nor lose the softmax. */
+START_TEST(large_scores_stay_finite)
+{
+    if (!start_isa(_i, 1)) return;
+    fixture f = setup(odd);
+    for (size_t i = 0; i < f.n_q; i++) f.q[i] *= 1e4f;
+    forward(&f);
+    for (size_t i = 0; i < f.n_q; i++) ck_assert(fabsf(f.y[i]) <= 1.0f);
+    for (size_t i = 0; i < f.n_lse; i++) ck_assert(isfinite(f.lse[i]));
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
+START_TEST(a_query_does_not_see_the_future)
+{
+    if (!start_isa(_i, 1)) return;
+    fixture f = setup(odd);
+    forward(&f);
+    float *before = malloc(f.n_q * sizeof *before);
+    ck_assert_ptr_nonnull(before);
+    memcpy(before, f.y, f.n_q * sizeof *before);
+    const size_t t = 40, kv_row = odd.Hkv * odd.D, q_row = odd.H * odd.D;
+    for (size_t i = t * kv_row; i < odd.T * kv_row; i++) f.k[i] = f.v[i] = 100.0f;
+    forward(&f);
+    ck_assert_mem_eq(before, f.y, t * q_row * sizeof *before);
+    ck_assert_mem_ne(before + t * q_row, f.y + t * q_row, q_row * sizeof *before);
+    free(before);
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
+static void run_all(float *out)
+{
+    fixture f = setup(odd);
+    forward(&f);
+    memcpy(out, f.y, f.n_q * sizeof *out);
+    memcpy(out + f.n_q, f.lse, f.n_lse * sizeof *out);
+    out += f.n_q + f.n_lse;
+    duo_attention_backward(out, out + f.n_q, out + f.n_q + f.n_kv, f.w, f.q, f.k, f.v, f.y, f.lse,
+                           f.s, f.scratch);
+    teardown(&f);
+}
+
+START_TEST(bits_do_not_depend_on_threads)
+{
+    const size_t tokens = odd.B * odd.T;
+    assert_same_bits_on_any_threads(_i, run_all,
+                                    tokens * (2 * odd.H * odd.D + odd.H + 2 * odd.Hkv * odd.D));
+}
+END_TEST
+
+/* Step over the last positions of each sequence; caches are the keys and values themselves. */
+static void step(const fixture *f, float *y, const float *q, const float *k, const float *v,
+                 const uint32_t *sequences, const uint32_t *lengths, size_t N)
+{
+    const duo_attention_shape s = f->s;
+    float *scratch = gradcheck_numbers(duo_attention_step_scratch(s.T, s.H, s.Hkv, s.D), 11);
+    duo_attention_step(y, q, k, v, f->k, f->v, sequences, lengths, N, s.T, s.H, s.Hkv, s.D,
+                       scratch);
+    free(scratch);
+}
+
+START_TEST(steps_agree_with_forward)
+{
+    if (!start_isa(_i, 2)) return;
+    fixture f = setup(odd);
+    forward(&f);
+    const size_t q_row = odd.H * odd.D, kv_row = odd.Hkv * odd.D;
+    float *q = malloc(odd.B * q_row * sizeof *q), *y = malloc(odd.B * q_row * sizeof *y);
+    float *k = malloc(odd.B * kv_row * sizeof *k), *v = malloc(odd.B * kv_row * sizeof *v);
+    double *want = malloc(odd.B * q_row * sizeof *want);
+    ck_assert(q && y && k && v && want);
+    for (uint32_t t = 0; t < odd.T; t++) {
+        const uint32_t sequences[] = {0, 1}, lengths[] = {t, t};
+        for (size_t b = 0; b < odd.B; b++) {
+            const size_t n = b * odd.T + t;
+            memcpy(q + b * q_row, f.q + n * q_row, q_row * sizeof *q);
+            memcpy(k + b * kv_row, f.k + n * kv_row, kv_row * sizeof *k);
+            memcpy(v + b * kv_row, f.v + n * kv_row, kv_row * sizeof *v);
+            for (size_t i = 0; i < q_row; i++) want[b * q_row + i] = (double)f.y[n * q_row + i];
+        }
+        step(&f, y, q, k, v, sequences, lengths, odd.B);
+        assert_near("y", y, want, odd.B * q_row, 1e-6);
+    }
+    free(q), free(y), free(k), free(v), free(want);
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
+enum { NODES = 150 };
+
+/* Sequence 1 has 140 nodes, more than one thread takes at once, sequence 0 the other 10. */
+static void many_nodes(const fixture *f, float *y, size_t first, size_t N)
+{
+    const size_t q_row = f->s.H * f->s.D, kv_row = f->s.Hkv * f->s.D;
+    const uint32_t lengths[] = {33, 70};
+    uint32_t sequences[NODES];
+    float *q = gradcheck_numbers(NODES * q_row, 12), *k = gradcheck_numbers(NODES * kv_row, 13);
+    float *v = gradcheck_numbers(NODES * kv_row, 14);
+    for (size_t n = 0; n < NODES; n++) sequences[n] = n < 140;
+    step(f, y, q + first * q_row, k + first * kv_row, v + first * kv_row, sequences + first,
+         lengths, N);
+    free(q), free(k), free(v);
+}
+
+START_TEST(a_node_has_the_same_bits_alone_and_among_others)
+{
+    if (!start_isa(_i, 2)) return;
+    fixture f = setup(odd);
+    const size_t q_row = odd.H * odd.D;
+    float *all = malloc(NODES * q_row * sizeof *all), *alone = malloc(q_row * sizeof *alone);
+    ck_assert(all && alone);
+    many_nodes(&f, all, 0, NODES);
+    for (size_t n = 0; n < NODES; n++) {
+        many_nodes(&f, alone, n, 1);
+        ck_assert_mem_eq(all + n * q_row, alone, q_row * sizeof *alone);
+    }
+    free(all);
+    free(alone);
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
+static void run_steps(float *out)
+{
+    fixture f = setup(odd);
+    many_nodes(&f, out, 0, NODES);
+    teardown(&f);
+}
+
+START_TEST(bits_of_steps_do_not_depend_on_threads)
+{
+    assert_same_bits_on_any_threads(_i, run_steps, NODES * odd.H * odd.D);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("attention");
+    TCase *tests = tcase_create("attention");
+    tcase_set_timeout(tests, 60);
+    tcase_add_loop_test(tests, forward_matches_the_definition, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, backward_matches_central_differences, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, large_scores_stay_finite, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, a_query_does_not_see_the_future, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, bits_do_not_depend_on_threads, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, steps_agree_with_forward, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, a_node_has_the_same_bits_alone_and_among_others, 0, ALL_ISAS);
+    tcase_add_loop_test(tests, bits_of_steps_do_not_depend_on_threads, 0, ALL_ISAS);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
