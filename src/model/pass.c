@@ -19,6 +19,9 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
         s->k = DUO_TAKE(arena, float, N *KV);
         s->v = DUO_TAKE(arena, float, N *KV);
     }
+    const size_t M = duo_module_count(c->router_modules);
+    if (shape->gumbel)
+        s->clean = DUO_TAKE(arena, float, N *M); /* the budget loss sees all layers */
     if (shared) return;
     s->x_in = DUO_TAKE(arena, float, N *C);
     s->r_attn = DUO_TAKE(arena, float, N);
@@ -38,10 +41,8 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
     s->gate = DUO_TAKE(arena, float, N *F);
     s->up = DUO_TAKE(arena, float, N *F);
     if (!shape->gumbel) return;
-    const size_t M = duo_module_count(c->router_modules);
     s->soft = DUO_TAKE(arena, float, N *M);
     s->weight = DUO_TAKE(arena, float, N *M);
-    s->clean = DUO_TAKE(arena, float, N *M);
     for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++) s->output[m] = DUO_TAKE(arena, float, N *C);
 }
 

@@ -1,0 +1,31 @@
+#ifndef DUO_RANDOM_MODEL_H
+#define DUO_RANDOM_MODEL_H
+
+#include <math.h>
+
+#include "duo/model.h"
+#include "duo/rng.h"
+
+/**
+ * Weights at which everything matters: activations keep about unit size through every product, so
+ * that no module, head or router vanishes beside the residual stream as it does at the initial
+ * values.
+ */
+static inline void random_model(duo_model *model, uint64_t seed)
+{
+    for (size_t i = 0; i < model->params.n; i++) {
+        const duo_param *p = &model->params.table[i];
+        float *w = model->weights.tensors[i];
+        const bool embedding = p->group == DUO_GROUP_EMBEDDING;
+        const double inputs = p->rank == 2 && !embedding ? (double)p->shape[1] : 4.0;
+        const double size = sqrt(3.0 / inputs);
+        for (size_t j = 0; j < p->count; j++) {
+            const duo_place place = {.step = i, .position = (uint32_t)j};
+            const double u = duo_uniform(duo_random(seed, DUO_RNG_TEST, place).word[0]);
+            w[j] = (float)(p->init_mean * (1.0 - size / 4) +
+                           size * (2.0 * u - 1.0) * (p->init_mean != 0 ? 0.25 : 1.0));
+        }
+    }
+}
+
+#endif
