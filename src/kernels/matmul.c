@@ -12,9 +12,9 @@ enum {
     BLOCK_TOKENS = 512,         /* of a sum over tokens, where both operands are packed */
     BLOCK_LEFT = 48 * 1024,     /* floats of the left operand that one task walks over */
     FEW_LEFT = 64 * 1024,       /* floats of the left operand below which threads share columns */
-    STRETCH = 1024 * 1024,   /* floats packed between two waits for all threads, where that fits */
-    SERIAL_WORK = 64 * 1024, /* multiply-adds that are not worth waking threads */
-    STRIP = 8                /* columns of a packed left operand: a multiple of every tile's rows */
+    STRETCH = 256 * 1024,       /* floats packed between two waits for all threads: an L2 cache */
+    SERIAL_WORK = 64 * 1024,    /* multiply-adds that are not worth waking threads */
+    STRIP = 8 /* columns of a packed left operand: a multiple of every tile's rows */
 };
 
 static struct {
