@@ -13,6 +13,7 @@ static const struct {
     duo_status (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"train", duo_cli_train, "recipe -> stages in order -> checkpoints, metrics"},
     {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
     {"seal", duo_cli_seal, "an HDF5 file of another tool -> a sealed copy"},
 };
