@@ -62,8 +62,9 @@ duo_tree *duo_trainer_v(duo_trainer *trainer);
  * One optimizer step: all micro-batches forward and backward, clipping, AdamW; progress advances.
  * DUO_ENUMBER when loss or gradient norm is not finite: the weights are untouched.
  *
- * The gradients of micro-batches are summed in a binary tree over the micro-batch index, so that
- * their spread over processes cannot change the bits.
+ * The gradients of micro-batches are summed in a fixed shape: in order within at most 16 blocks of
+ * neighbours, the blocks in a binary tree. So the spread of blocks over processes cannot change the
+ * bits, and a process never holds more than 5 gradients.
  */
 duo_status duo_trainer_step(duo_trainer *trainer, duo_progress *progress, duo_step_report *report);
 

@@ -8,7 +8,7 @@
 #include "duo/kernels.h"
 #include "optimizer.h"
 
-enum { MAX_LEVELS = 48 };
+enum { MAX_BLOCKS = 16, MAX_LEVELS = 5 }; /* a tree over 16 leaves holds 5 sums at a time */
 
 struct duo_trainer {
     const duo_params *params;
@@ -16,11 +16,11 @@ struct duo_trainer {
     uint64_t seed;
     const duo_sampler *sampler; /* borrowed, as is model */
     duo_model *model;
-    size_t micro_batches;
+    size_t micro_batches, blocks;
     duo_arena arena;
 
     duo_tree m, v;
-    size_t levels; /* of the tree over micro-batches: gradients that are alive at a time */
+    size_t levels; /* of the tree over blocks: gradients that are alive at a time */
     duo_tree gradients[MAX_LEVELS];
     duo_pass *pass;
     int32_t *tokens; /* (micro_batch, T+1) */
@@ -44,8 +44,9 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
     duo_tree_take(&t->m, t->params, groups, arena);
     duo_tree_take(&t->v, t->params, groups, arena);
     t->micro_batches = stage->batch_size / B;
+    t->blocks = t->micro_batches < MAX_BLOCKS ? t->micro_batches : MAX_BLOCKS;
     t->levels = 1;
-    while ((size_t)2 << (t->levels - 1) <= t->micro_batches) t->levels++;
+    while ((size_t)2 << (t->levels - 1) <= t->blocks) t->levels++;
     for (size_t i = 0; i < t->levels; i++)
         duo_tree_take(&t->gradients[i], t->params, groups, arena);
     t->tokens = DUO_TAKE(arena, int32_t, B * (T + 1));
@@ -180,7 +181,6 @@ static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t
 
     const duo_routing routing = routing_of(t, report->tau);
     const float dloss = 1.0f / (float)(stage->batch_size * T);
-    memset(gradient->block, 0, gradient->count * sizeof(float));
     duo_pass_forward(t->pass, t->model, t->tokens, &routing);
     duo_pass_loss(t->pass, t->model, t->loss, gradient, dloss);
     duo_pass_backward(t->pass, t->model, &routing, gradient,
@@ -193,19 +193,22 @@ static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t
     }
 }
 
-/* A binary counter: after micro-batch i there is one partial sum for each bit set in i + 1. */
+/* Micro-batches are added up in order within at most 16 blocks, and the blocks in a binary tree,
+ * walked as a binary counter: after block i there is one partial sum for each bit set in i + 1. */
 static duo_tree *accumulate(duo_trainer *t, const duo_progress *progress, duo_step_report *report)
 {
-    size_t depth = 0;
-    for (size_t i = 0; i < t->micro_batches; i++) {
-        run_micro_batch(t, progress, i, &t->gradients[depth++], report);
-        for (size_t bits = i + 1; bits % 2 == 0; bits /= 2, depth--)
-            duo_add(t->gradients[depth - 2].block, t->gradients[depth - 1].block,
-                    t->gradients[0].count);
+    const size_t floats = t->gradients[0].count;
+    size_t depth = 0, index = 0;
+    for (size_t block = 1; block <= t->blocks; block++) {
+        duo_tree *gradient = &t->gradients[depth++];
+        memset(gradient->block, 0, floats * sizeof(float));
+        for (; index < block * t->micro_batches / t->blocks; index++)
+            run_micro_batch(t, progress, index, gradient, report);
+        for (size_t bits = block; bits % 2 == 0; bits /= 2, depth--)
+            duo_add(t->gradients[depth - 2].block, t->gradients[depth - 1].block, floats);
     }
     for (; depth > 1; depth--)
-        duo_add(t->gradients[depth - 2].block, t->gradients[depth - 1].block,
-                t->gradients[0].count);
+        duo_add(t->gradients[depth - 2].block, t->gradients[depth - 1].block, floats);
     return &t->gradients[0];
 }
 
