@@ -20,11 +20,24 @@ typedef struct duo_checkpoint_state {
     double lr, tau, loss;  /**< of the last step, for information */
 } duo_checkpoint_state;
 
-/** Write atomically. DUO_ENUMBER, and nothing is written, when a weight or moment is not finite. */
+/**
+ * Write atomically. DUO_ENUMBER, and nothing is written, when a weight, a moment, a loss, the
+ * learning rate or the temperature is not finite; the message names it.
+ *
+ * The same state gives the same bytes. Therefore the attribute `created` does not come from the
+ * clock: it is the date of the environment variable SOURCE_DATE_EPOCH (seconds since 1970, as
+ * reproducible builds set it), or 1970-01-01T00:00:00Z without it.
+ */
 duo_status duo_checkpoint_save(const char *path, const duo_checkpoint_state *state);
 
 /** An open checkpoint whose seal and structure have been verified. */
 typedef struct duo_checkpoint duo_checkpoint;
+
+/**
+ * Open and verify: the seal, the sizes of the model, and that /model holds every tensor of such a
+ * model in its shape and no other. DUO_EDATA names what is wrong; DUO_EINVAL: a newer format,
+ * which is no damage. The caller closes *checkpoint.
+ */
 duo_status duo_checkpoint_open(duo_checkpoint **checkpoint, const char *path);
 void duo_checkpoint_close(duo_checkpoint *checkpoint);
 
@@ -38,27 +51,43 @@ const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 /** Instruction set that trained it, as duo_isa_name gives it. */
 const char *duo_checkpoint_isa(const duo_checkpoint *checkpoint);
 
-/** A model with the checkpoint's weights; the caller frees it. */
+/** A model with the checkpoint's weights; the caller frees it. DUO_EDATA names a tensor that is not
+ * finite. */
 duo_status duo_checkpoint_model(const duo_checkpoint *checkpoint, duo_model **model);
-/** Read the moments into trees of the same groups; DUO_EDATA names a tensor that is missing. */
+/** Read the moments into trees of the same groups; DUO_EDATA names a tensor that is missing or not
+ * finite. */
 duo_status duo_checkpoint_moments(const duo_checkpoint *checkpoint, duo_tree *m, duo_tree *v);
 
-/** XXH3-128 over names and values of all parameters in table order: the identity of a model. */
+/**
+ * The identity of a model: XXH3-128 over names and values of all parameters in table order, as a
+ * chain h <- XXH3-128(h, XXH3-128(name), XXH3-128(values)) from h = 0. The hash of the values is
+ * that of the dataset in the index of a file.
+ */
 duo_hash duo_model_hash(const duo_model *model);
 
 /* ---------------------------------------------------------------- run folder */
 
 /**
- * checkpoints/NAME: recipe.conf, metrics.jsonl, step-00001000.h5, ..., latest -> the newest,
- * best.h5. One writer at a time, held by a lock on the file `lock`, which a crash cannot leave
- * behind.
+ * checkpoints/NAME: recipe.conf, metrics.jsonl, and checkpoints, whose bytes never change once
+ * they are written:
+ *
+ *     step-00001000.h5   the last `keep` of them
+ *     stage-NAME.h5      the end of a stage: a second (hard) link to its step's file, so that it
+ *                        stays when the step file is dropped
+ *     best.h5            the lowest held-out loss of the stage, linked likewise
+ *     latest             symbolic link to the newest
+ *
+ * One writer at a time, held by a lock on the file `lock`, which a crash cannot leave behind.
+ * Files of the folder are named with the process number until they are whole (NAME.tmp-PID), and
+ * a checkpoint is next.h5 until it bears all its names.
  */
 typedef struct duo_run duo_run;
 
 /**
- * Make or enter a run folder and lock it; removes stale temporary files. DUO_EINVAL when it is
- * locked by another process, or when it holds checkpoints and `resume` is false, or holds none
- * and `resume` is true. The caller closes *run.
+ * Make or enter a run folder and lock it; removes stale temporary files, and the metrics of a run
+ * that ended before its first checkpoint. Folders on the way are made. keep >= 1. DUO_EINVAL when
+ * it is locked by another process, or when it holds checkpoints and `resume` is false, or holds
+ * none and `resume` is true. The caller closes *run.
  */
 duo_status duo_run_open(duo_run **run, const char *folder, size_t keep, bool resume);
 void duo_run_close(duo_run *run);
@@ -67,20 +96,23 @@ const char *duo_run_folder(const duo_run *run);
 const char *duo_run_path(duo_run *run, const char *name);
 
 /**
- * The newest checkpoint that verifies. Damaged ones are renamed to *.damaged with one line on
- * stderr each, and the one before is tried; DUO_EDATA when none is left.
+ * The newest checkpoint that verifies, to which `latest` is pointed. Damaged ones are renamed to
+ * *.damaged with one line on stderr each, and the one before is tried; when no step file is left,
+ * the furthest of stage-*.h5 and best.h5. DUO_EDATA when nothing is left. The caller closes
+ * *checkpoint.
  */
 duo_status duo_run_newest(duo_run *run, duo_checkpoint **checkpoint);
 
 /**
- * Save step-NNNNNNNN.h5, point `latest` at it and, when best, best.h5; then drop the oldest
- * beyond `keep`, never one that ends a stage (milestone).
+ * Save step-NNNNNNNN.h5, with the link best.h5 when best and stage-NAME.h5 when it ends a stage
+ * (milestone), and point `latest` at it; then drop the oldest step files beyond `keep`. A run that
+ * is killed in between resumes at the step before, or with all links in place.
  */
 duo_status duo_run_save(duo_run *run, const duo_checkpoint_state *state, bool best, bool milestone);
 
-/** Append one line to metrics.jsonl. */
+/** Append one line, which ends in a newline and begins with {"step":N, to metrics.jsonl. */
 duo_status duo_run_log(duo_run *run, const char *line);
-/** Drop lines of metrics.jsonl whose "step" is beyond this one, and a torn last line. */
+/** Drop lines of metrics.jsonl whose "step" is beyond this one, and those that a crash has torn. */
 duo_status duo_run_rewind_log(duo_run *run, uint64_t step);
 
 #endif

@@ -1,0 +1,188 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "checkpoint_format.h"
+#include "duo/kernels.h"
+#include "duo/number.h"
+
+/* A chain, so that nothing has to be held in memory and nothing can fail: each link is the hash of
+ * the link before, of a name and of its values. */
+duo_hash duo_model_hash(const duo_model *model)
+{
+    struct {
+        duo_hash before, name, values;
+    } link;
+    duo_hash hash = {0};
+    for (size_t i = 0; i < model->params.n; i++) {
+        const duo_param *p = &model->params.table[i];
+        link.before = hash;
+        link.name = duo_hash_bytes(p->name, strlen(p->name));
+        link.values = duo_hash_bytes(model->weights.tensors[i], p->count * sizeof(float));
+        hash = duo_hash_bytes(&link, sizeof link);
+    }
+    return hash;
+}
+
+/* ---------------------------------------------------------------- what may be saved */
+
+static duo_status check_tree(const char *path, const char *group, const duo_tree *tree)
+{
+    if (!tree) return DUO_OK;
+    for (size_t i = 0; i < tree->params->n; i++) {
+        const duo_param *p = &tree->params->table[i];
+        if (tree->tensors[i] && !checkpoint_finite(tree->tensors[i], p->count))
+            return duo_fail(DUO_ENUMBER, "%s: not saved: %s is not finite", path,
+                            checkpoint_tensor(group, p).text);
+    }
+    return DUO_OK;
+}
+
+/* A checkpoint with a NaN in it could only be resumed into the same failure. */
+static duo_status check_state(const char *path, const duo_checkpoint_state *state)
+{
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"loss", state->loss},
+        {"best_loss", state->progress->best_loss},
+        {"lr", state->lr},
+        {"temperature", state->tau},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!isfinite(numbers[i].value))
+            return duo_fail(DUO_ENUMBER, "%s: not saved: %s is %g", path, numbers[i].name,
+                            numbers[i].value);
+    duo_status status = check_tree(path, CHECKPOINT_MODEL, &state->model->weights);
+    if (status == DUO_OK) status = check_tree(path, CHECKPOINT_M, state->m);
+    if (status == DUO_OK) status = check_tree(path, CHECKPOINT_V, state->v);
+    return status;
+}
+
+/* ---------------------------------------------------------------- writing */
+
+typedef struct created {
+    char text[32];
+} created;
+
+/* The clock would make files of the same state differ. */
+static created created_text(void)
+{
+    const uint64_t year_10000 = 253402300800;
+    const char *epoch = getenv("SOURCE_DATE_EPOCH");
+    uint64_t seconds = 0;
+    if (!epoch || duo_number_u64(&seconds, epoch) != DUO_NUMBER_OK || seconds >= year_10000)
+        seconds = 0;
+    const time_t time = (time_t)seconds;
+    struct tm date;
+    created out;
+    gmtime_r(&time, &date);
+    strftime(out.text, sizeof out.text, "%Y-%m-%dT%H:%M:%SZ", &date);
+    return out;
+}
+
+static duo_status write_root(duo_store_writer *file, const duo_model *model)
+{
+    char hash[33];
+    duo_hash_text(hash, duo_model_hash(model));
+    duo_status status = duo_store_set_u64(file, "/", "format_version", DUO_CHECKPOINT_VERSION);
+    if (status == DUO_OK) status = duo_store_set_text(file, "/", "producer", "duo " DUO_VERSION);
+    if (status == DUO_OK) status = duo_store_set_text(file, "/", "created", created_text().text);
+    if (status == DUO_OK) status = duo_store_set_text(file, "/", "model_hash", hash);
+    return status;
+}
+
+static duo_status write_bytes(duo_store_writer *file, const char *name, const void *data,
+                              size_t bytes)
+{
+    const duo_shape shape = {.rank = 1, .size = {bytes}};
+    return duo_store_write(file, name, DUO_U8, shape, data);
+}
+
+static duo_status write_recipe(duo_store_writer *file, const char *recipe)
+{
+    char hash[33];
+    duo_hash_text(hash, duo_hash_bytes(recipe, strlen(recipe)));
+    const duo_status status = write_bytes(file, CHECKPOINT_RECIPE, recipe, strlen(recipe));
+    if (status != DUO_OK) return status;
+    return duo_store_set_text(file, CHECKPOINT_RECIPE, "hash", hash);
+}
+
+static duo_status write_config(duo_store_writer *file, duo_config config)
+{
+    const char *const model = CHECKPOINT_MODEL;
+    checkpoint_size sizes[CHECKPOINT_SIZES];
+    checkpoint_sizes(sizes, &config);
+    duo_status status = duo_store_set_text(file, model, "arch", checkpoint_archs[config.arch]);
+    for (size_t i = 0; i < CHECKPOINT_SIZES && status == DUO_OK; i++)
+        status = duo_store_set_u64(file, model, sizes[i].name, *sizes[i].value);
+    if (status == DUO_OK)
+        status = duo_store_set_u64(file, model, "d_head", duo_head_width(&config));
+    if (status == DUO_OK) status = duo_store_set_f64(file, model, "norm_eps", config.norm_eps);
+    if (status == DUO_OK) status = duo_store_set_f64(file, model, "rope_theta", config.rope_theta);
+    if (status == DUO_OK)
+        status = duo_store_set_u64(file, model, "tied_embeddings", config.tied_embeddings);
+    if (status != DUO_OK || config.router_modules == 0) return status;
+    char modules[16];
+    return duo_store_set_text(file, model, "router_modules",
+                              duo_module_set_text(modules, config.router_modules));
+}
+
+static duo_status write_tree(duo_store_writer *file, const char *group, const duo_tree *tree)
+{
+    duo_status status = DUO_OK;
+    if (!tree) return status;
+    for (size_t i = 0; i < tree->params->n && status == DUO_OK; i++) {
+        const duo_param *p = &tree->params->table[i];
+        if (tree->tensors[i])
+            status = duo_store_write(file, checkpoint_tensor(group, p).text, DUO_F32,
+                                     checkpoint_shape(p), tree->tensors[i]);
+    }
+    return status;
+}
+
+static duo_status write_train(duo_store_writer *file, const duo_checkpoint_state *state)
+{
+    const char *const train = CHECKPOINT_TRAIN, *isa = duo_isa_name(duo_kernels_isa());
+    duo_progress progress = *state->progress;
+    checkpoint_count counts[CHECKPOINT_COUNTS];
+    checkpoint_counts(counts, &progress);
+    duo_status status = duo_store_set_text(file, train, "stage", state->stage);
+    if (status == DUO_OK) status = duo_store_set_u64(file, train, "stage_index", progress.stage);
+    for (size_t i = 0; i < CHECKPOINT_COUNTS && status == DUO_OK; i++)
+        status = duo_store_set_u64(file, train, counts[i].name, *counts[i].value);
+    if (status == DUO_OK) status = duo_store_set_u64(file, train, "seed", state->seed);
+    if (status == DUO_OK) status = duo_store_set_text(file, train, "isa", isa);
+    if (status == DUO_OK) status = duo_store_set_f64(file, train, "lr", state->lr);
+    if (status == DUO_OK) status = duo_store_set_f64(file, train, "temperature", state->tau);
+    if (status == DUO_OK) status = duo_store_set_f64(file, train, "loss", state->loss);
+    if (status == DUO_OK) status = duo_store_set_f64(file, train, "best_loss", progress.best_loss);
+    return status;
+}
+
+duo_status duo_checkpoint_save(const char *path, const duo_checkpoint_state *state)
+{
+    duo_status status = check_state(path, state);
+    if (status != DUO_OK) return status;
+
+    duo_store_writer *file = NULL;
+    status = duo_store_create(&file, path, DUO_KIND_CHECKPOINT);
+    if (status != DUO_OK) goto done;
+    if ((status = write_root(file, state->model)) != DUO_OK) goto done;
+    if ((status = write_recipe(file, state->recipe)) != DUO_OK) goto done;
+    if ((status = write_config(file, state->model->params.config)) != DUO_OK) goto done;
+    if ((status = write_tree(file, CHECKPOINT_MODEL, &state->model->weights)) != DUO_OK) goto done;
+    if ((status = write_tree(file, CHECKPOINT_M, state->m)) != DUO_OK) goto done;
+    if ((status = write_tree(file, CHECKPOINT_V, state->v)) != DUO_OK) goto done;
+    if ((status = write_train(file, state)) != DUO_OK) goto done;
+    status = write_bytes(file, CHECKPOINT_TOKENIZER, state->tokenizer, state->tokenizer_bytes);
+    if (status != DUO_OK) goto done;
+    status = duo_store_commit(file);
+
+done:
+    duo_store_writer_free(file); /* drops the temporary file unless it was committed */
+    return status;
+}

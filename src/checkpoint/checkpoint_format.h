@@ -1,0 +1,78 @@
+#ifndef DUO_CHECKPOINT_FORMAT_H
+#define DUO_CHECKPOINT_FORMAT_H
+
+#include <stdio.h>
+
+#include "duo/checkpoint.h"
+
+/* Names in a checkpoint that its writer and its reader share. */
+
+#define CHECKPOINT_MODEL "/model"
+#define CHECKPOINT_M "/optimizer/m"
+#define CHECKPOINT_V "/optimizer/v"
+#define CHECKPOINT_TRAIN "/train"
+#define CHECKPOINT_RECIPE "/recipe"
+#define CHECKPOINT_TOKENIZER "/tokenizer"
+
+static const char *const checkpoint_archs[] = {[DUO_ARCH_LLAMA] = "llama"};
+
+/** The dataset of a parameter under one of the groups above. */
+typedef struct checkpoint_name {
+    char text[sizeof CHECKPOINT_M + sizeof((duo_param *)0)->name];
+} checkpoint_name;
+
+static inline checkpoint_name checkpoint_tensor(const char *group, const duo_param *param)
+{
+    checkpoint_name name;
+    snprintf(name.text, sizeof name.text, "%s/%s", group, param->name);
+    return name;
+}
+
+static inline duo_shape checkpoint_shape(const duo_param *param)
+{
+    return (duo_shape){.rank = param->rank, .size = {param->shape[0], param->shape[1]}};
+}
+
+/** No NaN and no infinity among n floats. */
+bool checkpoint_finite(const float *x, size_t n);
+
+/** The sizes of a model, each listed once for writing and reading. */
+typedef struct checkpoint_size {
+    const char *name; /* attribute of /model */
+    size_t *value;
+} checkpoint_size;
+
+enum { CHECKPOINT_SIZES = 8 };
+
+static inline void checkpoint_sizes(checkpoint_size sizes[CHECKPOINT_SIZES], duo_config *config)
+{
+    const checkpoint_size all[CHECKPOINT_SIZES] = {
+        {"n_layers", &config->n_layers},     {"d_model", &config->d_model},
+        {"n_heads", &config->n_heads},       {"n_kv_heads", &config->n_kv_heads},
+        {"d_big", &config->d_big},           {"d_small", &config->d_small},
+        {"vocab_size", &config->vocab_size}, {"max_seq", &config->max_seq},
+    };
+    for (size_t i = 0; i < CHECKPOINT_SIZES; i++) sizes[i] = all[i];
+}
+
+/** And the counts of a run's progress. */
+typedef struct checkpoint_count {
+    const char *name; /* attribute of /train */
+    uint64_t *value;
+} checkpoint_count;
+
+enum { CHECKPOINT_COUNTS = 4 };
+
+static inline void checkpoint_counts(checkpoint_count counts[CHECKPOINT_COUNTS],
+                                     duo_progress *progress)
+{
+    const checkpoint_count all[CHECKPOINT_COUNTS] = {
+        {"stage_step", &progress->stage_step},
+        {"step", &progress->step},
+        {"tokens_seen", &progress->tokens},
+        {"sequences", &progress->sequences}, /* the next batch begins with this one */
+    };
+    for (size_t i = 0; i < CHECKPOINT_COUNTS; i++) counts[i] = all[i];
+}
+
+#endif
