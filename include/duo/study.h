@@ -24,6 +24,9 @@ duo_status duo_sequences_held_out(duo_sequences *sequences, const duo_tokens *to
                                   size_t R, size_t T);
 void duo_sequences_free(duo_sequences *sequences);
 
+/** Set `bytes` from the pieces of the tokenizer that made the tokens. */
+void duo_sequences_count_bytes(duo_sequences *sequences, const duo_tokenizer *tokenizer);
+
 /* ---------------------------------------------------------------- results */
 
 /** What one policy did on some sequences. */
@@ -102,7 +105,8 @@ enum { DUO_NO_BUDGET = -1 };
 typedef struct duo_oracle_setting {
     duo_module_set modules; /**< allowed; two or three */
     int budget;             /**< exact number of big FFNs of a token, or DUO_NO_BUDGET */
-    size_t max_nodes;       /**< nodes of a layer held at a time: bounds memory */
+    size_t max_nodes;       /**< nodes of a layer held at a time: bounds memory. 0: what fits into
+                                 512 MiB, keys and values of a group aside */
 } duo_oracle_setting;
 
 /**

@@ -1,0 +1,113 @@
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "duo/number.h"
+#include "sequences.h"
+
+/* ---------------------------------------------------------------- names */
+
+/* What follows `prefix` in text; NULL when text begins differently. */
+static const char *behind(const char *text, const char *prefix)
+{
+    const size_t n = strlen(prefix);
+    return strncmp(text, prefix, n) == 0 ? text + n : NULL;
+}
+
+static duo_status parse_random(duo_policy *policy, const char *share)
+{
+    double p = 0;
+    policy->kind = DUO_POLICY_RANDOM;
+    if (duo_number_real(&p, share) != DUO_NUMBER_OK || p < 0 || p > 1)
+        return duo_fail(DUO_EINVAL, "policy random:%s: the share of big must be 0..1", share);
+    policy->p[DUO_BIG] = p;
+    policy->p[DUO_SMALL] = 1 - p;
+    return DUO_OK;
+}
+
+duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model)
+{
+    const size_t L = model->params.config.n_layers;
+    const char *argument = NULL;
+    *policy = (duo_policy){.kind = DUO_POLICY_PATTERN};
+    snprintf(policy->name, sizeof policy->name, "%s", text);
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (strcmp(text, duo_module_name(m)) == 0) {
+            duo_routes_fill(policy->pattern, 1, L, m);
+            return DUO_OK;
+        }
+    if ((argument = behind(text, "pattern:")) != NULL)
+        return duo_routes_pattern(policy->pattern, L, argument);
+    if ((argument = behind(text, "random:")) != NULL) return parse_random(policy, argument);
+    if (strcmp(text, "router") == 0) {
+        policy->kind = DUO_POLICY_ROUTER;
+        if (model->params.config.router_modules != 0) return DUO_OK;
+        return duo_fail(DUO_EINVAL, "policy router: the model has no routers");
+    }
+    if ((argument = behind(text, "file:")) != NULL) {
+        policy->kind = DUO_POLICY_FILE;
+        policy->path = argument;
+        if (*argument) return DUO_OK;
+        return duo_fail(DUO_EINVAL, "policy file: the path of a routes file is missing");
+    }
+    return duo_fail(DUO_EINVAL,
+                    "policy %s: is none of small, big, skip, random:P, pattern:BSBS, router, "
+                    "file:ROUTES",
+                    text);
+}
+
+/* ---------------------------------------------------------------- evaluation */
+
+/* Routes of n sequences from `first` on, for the policies that know them before the pass. */
+static void choose_routes(const duo_policy *policy, uint8_t *routes, size_t first, size_t n,
+                          size_t T, size_t L, uint64_t seed)
+{
+    if (policy->kind == DUO_POLICY_PATTERN)
+        duo_routes_repeat(routes, n * T, L, policy->pattern);
+    else if (policy->kind == DUO_POLICY_RANDOM)
+        duo_routes_random(routes, n, T, L, policy->p, seed, 0, first);
+}
+
+duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
+                        const duo_policy *policy, uint64_t seed, size_t rows, duo_trace *trace,
+                        duo_study_progress *progress, void *context)
+{
+    const duo_config *config = &model->params.config;
+    const size_t R = sequences->R, T = sequences->T, L = config->n_layers;
+    duo_arena arena = {0}, measure = DUO_ARENA_MEASURE;
+    duo_status status = duo_sequences_check(sequences, config, DUO_EINVAL, "evaluation");
+    if (status != DUO_OK) return status;
+    if (rows == 0) rows = 1;
+    if (rows > R) rows = R;
+    duo_pass_take(&model->params, (duo_pass_shape){.B = rows, .T = T}, &measure);
+    status = duo_arena_create(&arena, measure.used, "evaluation");
+    if (status != DUO_OK) return status;
+
+    duo_pass *pass = NULL;
+    for (size_t first = 0, laid_out = 0; first < R && status == DUO_OK; first += rows) {
+        const size_t n = R - first < rows ? R - first : rows;
+        if (n != laid_out) { /* at the start, and for a shorter rest */
+            duo_arena_rewind(&arena, 0);
+            pass = duo_pass_take(&model->params, (duo_pass_shape){.B = n, .T = T}, &arena);
+            laid_out = n;
+        }
+        uint8_t *routes = trace->routes + first * T * L;
+        float *loss = trace->loss + first * T;
+        const duo_routing routing = {
+            .kind = policy->kind == DUO_POLICY_ROUTER ? DUO_ROUTING_ROUTER : DUO_ROUTING_GIVEN,
+            .routes = routes,
+        };
+        choose_routes(policy, routes, first, n, T, L, seed);
+        duo_pass_forward(pass, model, sequences->tokens + first * (T + 1), &routing);
+        duo_pass_loss(pass, model, loss, NULL, 0);
+        for (size_t i = 0; i < n * T && status == DUO_OK; i++)
+            if (!isfinite(loss[i]))
+                status = duo_fail(DUO_ENUMBER,
+                                  "policy %s: the loss of position %zu of sequence %zu is not "
+                                  "finite",
+                                  policy->name, i % T, first + i / T);
+        if (progress && status == DUO_OK) progress(context, (first + n) * T, R * T);
+    }
+    duo_arena_free(&arena);
+    return status;
+}
