@@ -13,7 +13,10 @@ static const struct {
     duo_status (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"prepare", duo_cli_prepare, "texts -> tokenizer + token file"},
     {"train", duo_cli_train, "recipe -> stages in order -> checkpoints, metrics"},
+    {"generate", duo_cli_generate, "checkpoint + prompt -> text, and the route of each token"},
+    {"probe", duo_cli_probe, "checkpoint + tokens + routes -> losses, logits, gradients"},
     {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
     {"seal", duo_cli_seal, "an HDF5 file of another tool -> a sealed copy"},
 };
