@@ -54,12 +54,14 @@ static duo_status create_hdf5(duo_store_writer *writer)
     writer->group_props = H5Pcreate(H5P_GROUP_CREATE);
     writer->dataset_props = H5Pcreate(H5P_DATASET_CREATE);
     /* No times: the same content gives the same bytes. Alignment from one byte on, so that every
-     * dataset can be mapped; HDF5's own headers are aligned with them. */
+     * dataset can be mapped; HDF5's own headers are aligned with them. Blocks of size 0 waste no
+     * space; a file space strategy would do the same, but is recorded in an object with times. */
     bool ok = H5Pset_userblock(create, writer->block_bytes) >= 0 &&
               H5Pset_obj_track_times(create, 0) >= 0 &&
-              H5Pset_file_space_strategy(create, H5F_FSPACE_STRATEGY_NONE, 0, 1) >= 0 &&
               H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
               H5Pset_alignment(access, 1, STORE_ALIGN) >= 0 &&
+              H5Pset_meta_block_size(access, 0) >= 0 &&
+              H5Pset_small_data_block_size(access, 0) >= 0 &&
               H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
               H5Pset_obj_track_times(writer->group_props, 0) >= 0 &&
               H5Pset_obj_track_times(writer->dataset_props, 0) >= 0 &&
