@@ -66,6 +66,7 @@ typedef struct duo_prepare {
     double held_out_fraction; /**< of the documents of a domain without held-out files, by keyed
                                  hash */
     uint64_t seed;
+    bool force; /**< replace an output that was made from something else */
     void (*progress)(void *context, const char *phase, uint64_t done,
                      uint64_t total); /**< or NULL */
     void *context;
@@ -75,13 +76,16 @@ typedef struct duo_prepare_summary {
     uint64_t documents[2], bytes[2], tokens[2]; /**< train, held out */
     size_t vocab_size;
     double unigram_entropy; /**< of the held-out tokens, nats */
+    bool up_to_date; /**< the output was made from the same inputs and settings: left alone */
+    bool in_the_way; /**< on failure: the output exists, and `force` would replace it */
 } duo_prepare_summary;
 
 /**
  * Texts to a token file. The vocabulary is trained (BPE with byte fallback) on the training split
  * alone. Each document becomes BOS, its tokens, EOS. Errors name the file, and the line or byte:
  * not UTF-8, empty, not JSON, a key that is missing, a file that vanishes, a vocabulary larger than
- * the text supports.
+ * the text supports. An output that exists and was made from the same inputs and settings is left
+ * alone; made from others it is DUO_EINVAL without `force`.
  */
 duo_status duo_prepare_run(const duo_prepare *prepare, duo_prepare_summary *summary);
 
@@ -107,6 +111,10 @@ const char *duo_tokens_domain_name(const duo_tokens *tokens, size_t domain);
 int duo_tokens_find_domain(const duo_tokens *tokens, const char *name);
 /** Tokens of a split in one domain, or in all of them for domain -1. */
 size_t duo_tokens_count(const duo_tokens *tokens, duo_split split, int domain);
+/** Documents there. */
+size_t duo_tokens_documents(const duo_tokens *tokens, duo_split split, int domain);
+/** Bytes of text behind the tokens there; 0: not recorded. */
+uint64_t duo_tokens_bytes(const duo_tokens *tokens, duo_split split, int domain);
 
 /** Whole windows of T+1 tokens (neighbours share one token) of a split in a domain, or in all (-1).
  */
