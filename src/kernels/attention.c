@@ -13,8 +13,9 @@
  */
 
 enum {
-    KEYS = 64,      /* keys of a block of backward: its scores stay in the L1 cache */
-    STEP_NODES = 64 /* nodes of one sequence that a thread takes at once */
+    KEYS = 64,              /* keys of a block of backward: its scores stay in the L1 cache */
+    STEP_NODES = 64,        /* nodes of one sequence that a thread takes at once */
+    SERIAL_WORK = 64 * 1024 /* multiply-adds that are not worth waking threads */
 };
 
 static float score_scale(size_t D)
@@ -86,7 +87,9 @@ void duo_attention_forward(float *y, float *lse, const float *q, const float *k,
     const duo_attention_shape s = shape;
     assert(s.H % s.Hkv == 0);
     const size_t blocks = (s.T + DUO_LANES - 1) / DUO_LANES;
-#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(duo_kernels_threads())
+    const bool serial = s.B * s.H * s.T * s.T * s.D < SERIAL_WORK;
+#pragma omp parallel for collapse(3) schedule(dynamic)                                             \
+    num_threads(duo_kernels_threads()) if (!serial)
     for (size_t b = 0; b < s.B; b++)
         for (size_t h = 0; h < s.H; h++)
             for (size_t block = 0; block < blocks; block++) {
@@ -144,7 +147,9 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
     const duo_attention_shape s = shape;
     assert(s.H % s.Hkv == 0);
     const size_t group = s.H / s.Hkv;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(duo_kernels_threads())
+    const bool serial = s.B * s.H * s.T * s.T * s.D < SERIAL_WORK;
+#pragma omp parallel for collapse(2) schedule(dynamic)                                             \
+    num_threads(duo_kernels_threads()) if (!serial)
     for (size_t b = 0; b < s.B; b++)
         for (size_t kv = 0; kv < s.Hkv; kv++) {
             float *own = scratch + (size_t)omp_get_thread_num() * thread_scratch(s);
@@ -212,7 +217,10 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
 {
     assert(H % Hkv == 0);
     const size_t group = H / Hkv;
-#pragma omp parallel num_threads(duo_kernels_threads())
+    size_t seen = 0;
+    for (size_t n = 0; n < N; n++) seen += lengths[sequences[n]];
+    const bool serial = 2 * seen * H * D < SERIAL_WORK;
+#pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         const size_t mine = (size_t)omp_get_thread_num(), team = (size_t)omp_get_num_threads();
         float *own = scratch + mine * step_thread_scratch(max_T, D);
