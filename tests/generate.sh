@@ -1,0 +1,101 @@
+#!/bin/sh
+# The command generate: the same text for the same seed, however it is cut into prompt and
+# continuation; valid UTF-8 from any model; its ends and its errors.
+# Usage: generate.sh DUO MAKE_CHECKPOINT
+set -u
+duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
+folder=$(mktemp -d) || exit 1
+trap 'rm -r "$folder"' EXIT
+cd "$folder" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+
+fail() {
+    echo "generate: $*"
+    failures=$((failures + 1))
+}
+
+# says STATUS STDERR ARGUMENT...: stderr is exactly this.
+says() {
+    status=$1 message=$2
+    shift 2
+    "$duo" generate "$@" >out 2>err
+    got=$?
+    [ "$got" = "$status" ] && [ "$(cat err)" = "$message" ] ||
+        fail "$*: status $got, stderr: $(cat err)"
+}
+
+awk 'BEGIN {
+    srand(7)
+    n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
+    k = split("sees takes loves breaks follows", verb)
+    for (i = 0; i < 3000; i++)
+        print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
+            det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
+}' >text.txt
+"$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 >log 2>&1 || fail "$(cat log)"
+
+# A model that has learned the text: it continues whole words, so that a continuation that is given
+# back as a prompt becomes the same tokens. Prompts run as one pass, continuations token by token.
+cat >tiny.conf <<'CONF'
+name = tiny
+model { n_layers = 2  d_model = 32  n_heads = 4  n_kv_heads = 2  d_big = 64  d_small = 16  max_seq = 48 }
+data { tokens = "tokens.h5" }
+stage duo { steps = 200  batch_size = 8  lr = 0.01  warmup = 5 }
+stage router { steps = 10  batch_size = 8  budget = 1  warmup = 2 }
+CONF
+"$duo" train tiny.conf --checkpoints . >log 2>&1 || fail "$(tail -1 log)"
+for policy in router big small pattern:SB; do
+    whole=$("$duo" generate tiny --policy $policy --temperature 0 --prompt 'the king' --max-tokens 12)
+    for words in 3 4 5; do
+        prompt=$(echo "$whole" | head -1 | cut -d ' ' -f -$words)
+        again=$("$duo" generate tiny --policy $policy --temperature 0 --prompt "$prompt" --max-tokens 12)
+        case "$again" in
+        "$whole"*) ;;
+        *) fail "policy $policy: '$prompt' continues as '$again', as part of a text as '$whole'" ;;
+        esac
+    done
+done
+
+# Any model, here one of random weights.
+"$make_checkpoint" random.h5 tokenizer=tokens.h5 modules=skip,small,big max_seq=400 || exit 1
+"$duo" generate random.h5 --seed 3 --count 2 --show-routes >one 2>/dev/null
+OMP_NUM_THREADS=2 "$duo" generate random.h5 --seed 3 --count 2 --show-routes >two 2>/dev/null
+cmp one two || fail 'another text on another number of threads'
+"$duo" generate random.h5 --seed 4 --count 2 --show-routes >two 2>/dev/null
+cmp -s one two && fail 'the same text for another seed'
+"$duo" generate random.h5 --temperature 0 >one
+"$duo" generate random.h5 --temperature 1 --top-k 1 >two
+cmp one two || fail 'the best of one is not the best'
+"$duo" generate random.h5 --temperature 1000 --count 8 >one 2>/dev/null
+iconv -f UTF-8 -t UTF-8 <one >/dev/null || fail 'not UTF-8'
+printf 'the king' >prompt.txt
+"$duo" generate random.h5 --prompt 'the king' >one
+"$duo" generate random.h5 --prompt-file prompt.txt >two
+cmp one two || fail 'a prompt in a file is another prompt'
+grep -q '^the king' one || fail 'the prompt is not shown'
+
+# Routes: two tokens of prompt behind the begin mark, seven more, the last of which is not read.
+"$duo" generate random.h5 --prompt 'the king' --policy pattern:B- --max-tokens 7 --temperature 0 \
+    --show-routes >out 2>err
+[ "$(grep -c '^ *[0-9]*  B-  "' out)" = 9 ] || fail "routes: $(cat out)"
+[ "$(grep -c '^ *[0-9]*      "' out)" = 1 ] || fail "routes: $(cat out)"
+grep -qF 'shares: big 50.0 %, small 0.0 %, skip 50.0 %' out || fail "shares: $(tail -1 out)"
+grep -q '^3 tokens of prompt, 1 x 7 generated in ' err || fail "$(cat err)"
+
+# The model's memory is full, or an end mark was drawn: at this temperature all tokens are equal.
+says 0 'stopped: the model sees 400 positions' random.h5 --temperature 0 --max-tokens 1000
+"$make_checkpoint" long.h5 tokenizer=tokens.h5 max_seq=8192 || exit 1
+says 0 '' long.h5 --temperature 1000 --max-tokens 8000
+
+says 1 "duo: policy random:2: the share of big must be 0..1" random.h5 --policy random:2
+says 1 "duo: pattern 'B' has 1 letters, the model 2 layers" random.h5 --policy pattern:B
+says 1 'duo: policy router: the model has no routers' long.h5 --policy router
+says 1 'duo: missing.txt: No such file or directory' random.h5 --prompt-file missing.txt
+says 2 'duo generate: --prompt and --prompt-file exclude each other' \
+    random.h5 --prompt a --prompt-file prompt.txt
+"$duo" generate random.h5 --prompt-file text.txt >out 2>err
+[ $? = 1 ] && grep -q 'the prompt is [0-9]* tokens long, random.h5 sees 400 positions' err ||
+    fail "$(cat err)"
+
+[ "$failures" = 0 ]
