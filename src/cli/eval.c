@@ -1,0 +1,301 @@
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "common.h"
+#include "duo/kernels.h"
+#include "options.h"
+#include "summary.h"
+
+typedef struct eval_options {
+    const char *checkpoint, *tokens, *domain, *routes_out, *json;
+    duo_list policies;
+    size_t windows, seq_len, rows;
+    uint64_t seed;
+    bool layers;
+} eval_options;
+
+/* One row of the table. */
+typedef struct measured {
+    duo_policy policy;
+    duo_trace_summary summary;
+    double tokens_per_s;
+} measured;
+
+typedef struct evaluation {
+    const eval_options *options;
+    duo_checkpoint *checkpoint;
+    duo_model *model;
+    duo_hash hash;
+    duo_sequences sequences;
+    size_t n;
+    measured *results; /* (n) */
+} evaluation;
+
+/* ---------------------------------------------------------------- policies and sequences */
+
+static duo_status parse_policies(evaluation *e)
+{
+    const char *const otherwise[] = {"small", "random:0.5", "big", "router"};
+    const bool routers = e->model->params.config.router_modules != 0;
+    duo_list wanted = e->options->policies;
+    if (wanted.n == 0) wanted = (duo_list){otherwise, routers ? 4 : 3};
+    e->results = calloc(wanted.n, sizeof *e->results);
+    if (!e->results) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", wanted.n);
+    e->n = wanted.n;
+    if (e->options->routes_out && e->n > 1)
+        return duo_fail(DUO_EUSAGE, "--routes-out takes one --policy, there are %zu", e->n);
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < e->n && status == DUO_OK; i++)
+        status = duo_policy_parse(&e->results[i].policy, wanted.text[i], e->model);
+    return status;
+}
+
+static duo_status sequences_of_tokens(evaluation *e)
+{
+    const eval_options *o = e->options;
+    const size_t most = e->model->params.config.max_seq, T = o->seq_len > 0 ? o->seq_len : most;
+    duo_tokens *tokens = NULL;
+    int domain = -1;
+    if (T > most)
+        return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
+                        duo_checkpoint_path(e->checkpoint), most);
+    duo_status status = duo_cli_open_tokens(o->tokens, e->checkpoint, &tokens);
+    if (status == DUO_OK) status = duo_cli_find_domain(&domain, tokens, o->domain);
+    if (status == DUO_OK)
+        status = duo_sequences_held_out(&e->sequences, tokens, domain, o->windows, T);
+    if (status == DUO_OK)
+        printf("%zu held-out windows of %zu tokens from %s%s%s\n", e->sequences.R, T,
+               duo_tokens_path(tokens), o->domain ? ", domain " : "", o->domain ? o->domain : "");
+    duo_tokens_close(tokens);
+    return status;
+}
+
+static duo_status sequences_of_file(evaluation *e, const char *path)
+{
+    duo_trace recorded;
+    duo_tokenizer *tokenizer = NULL;
+    size_t bytes = 0;
+    const void *model = duo_checkpoint_tokenizer(e->checkpoint, &bytes);
+    duo_status status =
+        duo_tokenizer_create(&tokenizer, model, bytes, duo_checkpoint_path(e->checkpoint));
+    if (status != DUO_OK) return status;
+    if (duo_tokenizer_vocab_size(tokenizer) != e->model->params.config.vocab_size)
+        status = duo_fail(DUO_EDATA, "%s: model and tokenizer differ in their vocabulary",
+                          duo_checkpoint_path(e->checkpoint));
+    if (status == DUO_OK)
+        status = duo_routes_read(path, e->model, e->hash, &e->sequences, &recorded);
+    if (status == DUO_OK) {
+        duo_sequences_count_bytes(&e->sequences, tokenizer);
+        duo_trace_free(&recorded);
+        printf("all policies run on the %zu sequences of %zu tokens of %s\n", e->sequences.R,
+               e->sequences.T, path);
+    }
+    duo_tokenizer_free(tokenizer);
+    return status;
+}
+
+static duo_status open_sequences(evaluation *e)
+{
+    for (size_t i = 0; i < e->n; i++)
+        if (e->results[i].policy.kind == DUO_POLICY_FILE)
+            return sequences_of_file(e, e->results[i].policy.path);
+    return sequences_of_tokens(e);
+}
+
+/* ---------------------------------------------------------------- one policy */
+
+/* The routes of a file, which must be those of the sequences that are measured. */
+static duo_status read_trace(const evaluation *e, const char *path, duo_trace *trace)
+{
+    const duo_sequences *here = &e->sequences;
+    duo_sequences there;
+    duo_status status = duo_routes_read(path, e->model, e->hash, &there, trace);
+    if (status != DUO_OK) return status;
+    if (there.R != here->R || there.T != here->T ||
+        memcmp(there.tokens, here->tokens, here->R * (here->T + 1) * sizeof *here->tokens) != 0)
+        status = duo_fail(DUO_EINVAL, "%s: holds other sequences than the first routes file", path);
+    duo_sequences_free(&there);
+    return status;
+}
+
+static duo_status write_trace(const evaluation *e, const measured *result, const duo_trace *trace)
+{
+    const duo_config *config = &e->model->params.config;
+    duo_module_set modules = 0;
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (result->summary.share[m] > 0) modules |= 1u << m;
+    if (result->policy.kind == DUO_POLICY_ROUTER) modules = config->router_modules;
+    const duo_routes_origin origin = {.policy = result->policy.name,
+                                      .budget = "none",
+                                      .context = "committed",
+                                      .modules = modules,
+                                      .model = e->hash};
+    return duo_routes_write(e->options->routes_out, &e->sequences, trace, config->n_layers,
+                            &origin);
+}
+
+static duo_status measure(const evaluation *e, measured *result)
+{
+    const duo_config *config = &e->model->params.config;
+    const duo_policy *policy = &result->policy;
+    duo_trace trace = {0};
+    duo_cli_task task = {.name = policy->name, .unit = "tokens"};
+    duo_status status = policy->kind == DUO_POLICY_FILE
+                            ? read_trace(e, policy->path, &trace)
+                            : duo_trace_create(&trace, &e->sequences, config->n_layers);
+    if (status != DUO_OK) goto done;
+    task.started = duo_cli_seconds();
+    status = duo_evaluate(e->model, &e->sequences, policy, e->options->seed, e->options->rows,
+                          &trace, duo_cli_task_progress, &task);
+    duo_cli_progress_end();
+    if (status != DUO_OK) goto done;
+    result->tokens_per_s =
+        (double)(e->sequences.R * e->sequences.T) / (duo_cli_seconds() - task.started);
+    status = duo_trace_summarize(&result->summary, &trace, &e->sequences, config,
+                                 policy->kind == DUO_POLICY_ROUTER);
+    if (status == DUO_OK && e->options->routes_out) status = write_trace(e, result, &trace);
+
+done:
+    duo_trace_free(&trace);
+    return status;
+}
+
+/* ---------------------------------------------------------------- results */
+
+static void print_table(const evaluation *e)
+{
+    int width = (int)strlen("policy");
+    for (size_t i = 0; i < e->n; i++) {
+        const int length = (int)strlen(e->results[i].policy.name);
+        if (length > width) width = length;
+    }
+    printf("%-*s  %-18s %10s %9s %6s %6s %6s %12s %9s\n", width, "policy", "loss, nats",
+           "perplexity", "bits/byte", "big", "small", "skip", "MFLOP/token", "tokens/s");
+    for (size_t i = 0; i < e->n; i++) {
+        const measured *r = &e->results[i];
+        const duo_trace_summary *s = &r->summary;
+        char loss[48], bits[16] = "unknown";
+        if (!isnan(s->bits_per_byte)) snprintf(bits, sizeof bits, "%.4f", s->bits_per_byte);
+        printf("%-*s  %-18s %10.3f %9s %5.1f%% %5.1f%% %5.1f%% %12.3f %9.0f\n", width,
+               r->policy.name, duo_cli_loss_text(loss, s), s->perplexity, bits,
+               100 * s->share[DUO_BIG], 100 * s->share[DUO_SMALL], 100 * s->share[DUO_SKIP],
+               s->flops / 1e6, r->tokens_per_s);
+    }
+}
+
+static void write_object(FILE *out, const evaluation *e, const measured *r)
+{
+    const duo_trace_summary *s = &r->summary;
+    char hash[33];
+    fputs("{\"policy\":", out);
+    duo_cli_json_text(out, r->policy.name);
+    fprintf(out, ",\"model_hash\":\"%s\",\"sequences\":%zu,\"positions\":%zu",
+            duo_hash_text(hash, e->hash), e->sequences.R, e->sequences.T);
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {
+        {"loss", s->loss},
+        {"loss_error", s->loss_error},
+        {"perplexity", s->perplexity},
+        {"bits_per_byte", s->bits_per_byte},
+        {"flops_per_token", s->flops},
+        {"tokens_per_s", r->tokens_per_s},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        putc(',', out);
+        duo_cli_json_number(out, numbers[i].key, numbers[i].value);
+    }
+    duo_cli_json_usage(out, s, e->model->params.config.n_layers);
+    fputs("}\n", out);
+}
+
+static duo_status write_json(const evaluation *e)
+{
+    const char *path = e->options->json;
+    FILE *out = fopen(path, "w");
+    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    for (size_t i = 0; i < e->n; i++) write_object(out, e, &e->results[i]);
+    const bool failed = ferror(out) != 0;
+    if (fclose(out) == 0 && !failed) return DUO_OK;
+    return duo_fail(DUO_EIO, "%s: cannot be written", path);
+}
+
+static duo_status evaluate(const eval_options *options)
+{
+    evaluation e = {.options = options};
+    duo_status status = duo_cli_open_model(options->checkpoint, &e.checkpoint, &e.model);
+    if (status != DUO_OK) return status;
+    e.hash = duo_model_hash(e.model);
+    if ((status = parse_policies(&e)) != DUO_OK) goto done;
+    if ((status = open_sequences(&e)) != DUO_OK) goto done;
+    for (size_t i = 0; i < e.n; i++)
+        if ((status = measure(&e, &e.results[i])) != DUO_OK) goto done;
+    print_table(&e);
+    for (size_t i = 0; i < e.n && options->layers; i++) {
+        printf("%s\n", e.results[i].policy.name);
+        duo_cli_print_layers(&e.results[i].summary, e.model->params.config.n_layers);
+    }
+    if (options->json) status = write_json(&e);
+
+done:
+    for (size_t i = 0; i < e.n; i++) duo_trace_summary_free(&e.results[i].summary);
+    free(e.results);
+    duo_sequences_free(&e.sequences);
+    duo_model_free(e.model);
+    duo_checkpoint_close(e.checkpoint);
+    return status;
+}
+
+duo_status duo_cli_eval(int argc, char **argv)
+{
+    eval_options o = {.windows = 64, .rows = 8, .seed = 1};
+    bool help = false;
+    const duo_positional positionals[] = {
+        {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
+         false},
+    };
+    const duo_option options[] = {
+        {"--policy", "P",
+         "small, big, skip, random:SHARE_OF_BIG, pattern:BSB-, router or file:ROUTES; repeatable",
+         DUO_OPTION_REPEATED, &o.policies, 0, 0},
+        {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
+         DUO_OPTION_TEXT, &o.tokens, 0, 0},
+        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.domain, 0, 0},
+        {"--windows", "N", "held-out windows, spread evenly (default 64)", DUO_OPTION_SIZE,
+         &o.windows, 1, 1e9},
+        {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
+         &o.seq_len, 1, 1e9},
+        {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
+        {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
+        {"--layers", NULL, "also print the share of each module per layer", DUO_OPTION_FLAG,
+         &o.layers, 0, 0},
+        {"--routes-out", "FILE", "write routes and losses of the one policy", DUO_OPTION_TEXT,
+         &o.routes_out, 0, 0},
+        {"--json", "FILE", "write the results as JSON, a line per policy", DUO_OPTION_TEXT, &o.json,
+         0, 0},
+    };
+    const duo_command command = {
+        .name = "eval",
+        .description =
+            "Measure a model on held-out text under routing policies: loss, perplexity, shares,\n"
+            "FLOPs. Without --policy: small, random:0.5, big, and router where there is one. With\n"
+            "a file:ROUTES all policies run on the sequences of that file.",
+        .example = "duo eval checkpoints/quickstart --policy big --policy pattern:BSSSSSSB",
+        .positionals = positionals,
+        .n_positionals = sizeof positionals / sizeof *positionals,
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    duo_status status = duo_options_parse(&command, argc, argv, &help);
+    if (status == DUO_OK && !help) {
+        status = duo_kernels_start(0);
+        if (status == DUO_OK) status = evaluate(&o);
+        duo_kernels_stop();
+    }
+    duo_options_free(&command);
+    return status;
+}
