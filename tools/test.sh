@@ -9,4 +9,6 @@ folder=${BUILD:-$root/build}
 say "building in $folder"
 build "$folder" "$@"
 say "running the tests"
+# Tests share the cores: a thread that waits must not keep one busy.
+export OMP_WAIT_POLICY=passive
 ctest --test-dir "$folder" --output-on-failure -j "$jobs"
