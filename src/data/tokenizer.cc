@@ -103,20 +103,20 @@ bool crosses_words(const std::string &text)
     return false;
 }
 
-std::string joined_pieces(const duo_tokenizer &t, std::string_view text)
+/* A text as its ids give it back, with what the model's rules add and drop. */
+std::string through(const duo_tokenizer &t, std::string_view text)
 {
-    std::string joined;
-    for (const std::string &piece : t.processor.EncodeAsPieces(text)) joined += piece;
-    replace_all(joined, SPACE_MARK, " ");
-    return joined;
+    std::string back;
+    for (const int id : t.processor.EncodeAsIds(text)) back += t.text[static_cast<size_t>(id)];
+    return back;
 }
 
 Parts find_parts(const duo_tokenizer &t)
 {
     for (const std::string &text : t.text)
         if (crosses_words(text)) return Parts::WHOLE;
-    if (joined_pieces(t, "  a  b ") == "  a  b " && !t.space_mark.empty()) return Parts::WORDS;
-    return joined_pieces(t, "a b") == " a b" ? Parts::PREFIXED : Parts::WHOLE;
+    if (through(t, "  a  b ") == "  a  b " && !t.space_mark.empty()) return Parts::WORDS;
+    return through(t, "a b") == " a b" ? Parts::PREFIXED : Parts::WHOLE;
 }
 
 duo_status load(duo_tokenizer &t, std::string model, const char *where)
