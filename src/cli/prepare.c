@@ -85,7 +85,7 @@ static void show_progress(void *context, const char *phase, uint64_t done, uint6
 {
     int *shown = context; /* percent of the phase; training a vocabulary cannot say */
     const int percent = total > 0 ? (int)(100.0 * (double)done / (double)total) : -1;
-    if (percent == *shown) return;
+    if (percent == *shown || percent == 0) return;
     *shown = percent;
     char text[80];
     if (percent < 0)

@@ -163,7 +163,7 @@ static void print_settings(FILE *out, const job *j)
     } else {
         fprintf(out, "vocab_size %zu", prepare->vocab_size);
     }
-    fprintf(out, "; json_key %s; held_out_fraction %.17g; seed %" PRIu64, prepare->json_key,
+    fprintf(out, "; json_key %s; held_out_fraction %.9g; seed %" PRIu64, prepare->json_key,
             prepare->held_out_fraction, prepare->seed);
 }
 
