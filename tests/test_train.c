@@ -220,6 +220,19 @@ START_TEST(loss_falls_and_progress_advances)
 }
 END_TEST
 
+START_TEST(routes_are_drawn_anew_at_every_step)
+{
+    const duo_stage_recipe stage = stage_of(DUO_STAGE_DUO);
+    run r = start(&stage, 1);
+    uint64_t first[2 * DUO_MODULES];
+    step(&r, 1);
+    memcpy(first, r.report.usage, sizeof first);
+    step(&r, 1);
+    ck_assert_mem_ne(first, r.report.usage, sizeof first);
+    stop(&r);
+}
+END_TEST
+
 START_TEST(router_stage_reaches_its_budget)
 {
     duo_stage_recipe stage = stage_of(DUO_STAGE_ROUTER);
@@ -514,6 +527,7 @@ int main(void)
         learning_rate_by_value,
         temperature_by_value,
         loss_falls_and_progress_advances,
+        routes_are_drawn_anew_at_every_step,
         router_stage_reaches_its_budget,
         a_stage_trains_its_groups_and_no_other,
         bits_do_not_depend_on_threads,
