@@ -70,6 +70,7 @@ static duo_sequences random_sequences(size_t rows, size_t positions)
     return s;
 }
 
+/* One thread but where threads are the question: bits do not depend on them. */
 static fixture make_fixture(int threads, size_t rows, size_t positions)
 {
     fixture f = {0};
@@ -167,7 +168,7 @@ static void compare_with_force(fixture *f, duo_module_set modules, int budget)
 
 START_TEST(oracle_finds_what_brute_force_finds)
 {
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     for (int budget = DUO_NO_BUDGET; budget <= L; budget++) {
         compare_with_force(&f, TWO, budget);
         compare_with_force(&f, THREE, budget);
@@ -181,7 +182,7 @@ END_TEST
 
 START_TEST(oracle_is_reproduced_by_one_forward_pass)
 {
-    fixture f = make_fixture(0, 4, 33);
+    fixture f = make_fixture(1, 4, 33);
     const size_t n = 4 * 33;
     float *found = malloc(n * sizeof *found);
     const duo_policy given = {.kind = DUO_POLICY_FILE};
@@ -202,7 +203,7 @@ END_TEST
 START_TEST(oracle_in_slices_is_the_same_to_the_bit)
 {
     const size_t sizes[] = {1, 3, 4, 5, 8, 13, 27, 54, 1000};
-    fixture f = make_fixture(0, 5, 7);
+    fixture f = make_fixture(1, 5, 7);
     duo_trace sliced;
     ok(duo_trace_create(&sliced, &f.sequences, L));
     for (int budget = DUO_NO_BUDGET; budget <= 2; budget++) {
@@ -257,7 +258,7 @@ START_TEST(oracle_gives_ties_to_fewer_big_then_to_the_lower_code)
         {1 << DUO_SKIP | 1 << DUO_BIG, 2, {0, 2, 2}},
         {THREE, 3, {2, 2, 2}},
     };
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     zero_ffns(f.model);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         search(&f, cases[i].modules, cases[i].budget, 4, &f.trace);
@@ -280,7 +281,7 @@ START_TEST(oracle_refuses_what_makes_no_sense)
         {{TWO | 1 << 5, 1, 0}, "two or three modules"},
         {{1 << DUO_SKIP | 1 << DUO_SMALL, 1, 0}, "big is not among the modules"},
     };
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(duo_oracle_search(f.model, &f.sequences, &cases[i].setting, &f.trace, NULL, NULL),
                 DUO_EINVAL, cases[i].part);
@@ -315,7 +316,7 @@ START_TEST(policies_are_read_or_refused)
         {"pattern:BSX", "letter 3"},
         {"file:", "path of a routes file is missing"},
     };
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     duo_policy p;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused(duo_policy_parse(&p, bad[i].text, f.model), DUO_EINVAL, bad[i].part);
@@ -345,7 +346,7 @@ END_TEST
 START_TEST(random_policy_keeps_its_share_whatever_the_rows)
 {
     const size_t n = 64 * 50;
-    fixture f = make_fixture(0, 64, 50);
+    fixture f = make_fixture(1, 64, 50);
     duo_trace other;
     ok(duo_trace_create(&other, &f.sequences, L));
     evaluate(&f, "random:0.3", 64, &f.trace);
@@ -365,7 +366,7 @@ END_TEST
 
 START_TEST(router_policy_writes_the_routes_that_it_took)
 {
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     evaluate(&f, "router", 2, &f.trace);
     float found[R * T];
     memcpy(found, f.trace.loss, sizeof found);
@@ -378,7 +379,7 @@ END_TEST
 
 START_TEST(evaluation_refuses_sequences_that_the_model_cannot_read)
 {
-    fixture f = make_fixture(0, R, T);
+    fixture f = make_fixture(1, R, T);
     duo_policy p;
     ok(duo_policy_parse(&p, "big", f.model));
     f.model->params.config.max_seq = T - 1;
@@ -433,35 +434,105 @@ START_TEST(summary_has_the_numbers_of_a_sum_by_hand)
 }
 END_TEST
 
-/* ---------------------------------------------------------------- routes files */
+/* ---------------------------------------------------------------- held-out windows */
 
-static const duo_hash hash = {0x0123456789abcdef, 0xfedcba9876543210};
-
-typedef struct routes_file {
+typedef struct scratch_file {
     char folder[64], path[96];
-} routes_file;
+} scratch_file;
 
-static routes_file make_file(void)
+static scratch_file make_file(void)
 {
-    routes_file file = {.folder = "/tmp/duo-study-XXXXXX"};
+    scratch_file file = {.folder = "/tmp/duo-study-XXXXXX"};
     ck_assert_ptr_nonnull(mkdtemp(file.folder));
-    snprintf(file.path, sizeof file.path, "%s/routes.h5", file.folder);
+    snprintf(file.path, sizeof file.path, "%s/file.h5", file.folder);
     return file;
 }
 
-static void drop_file(const routes_file *file)
+static void drop_file(const scratch_file *file)
 {
     unlink(file->path);
     rmdir(file->folder);
 }
 
-static void write_routes(const fixture *f, const routes_file *file, size_t layers)
+static void write_words(const char *path, uint64_t seed)
+{
+    static const char *const words[] = {"river", "stone", "light", "under", "carries", "old"};
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    for (uint32_t i = 0; i < 4000; i++) {
+        const duo_random4 r = duo_random(seed, DUO_RNG_TEST, (duo_place){.position = i});
+        fprintf(file, "%s%s", words[r.word[0] % 6], r.word[1] % 8 ? " " : ".\n");
+    }
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/* A token file of one domain, prose. */
+static void prepare_tokens(const scratch_file *output)
+{
+    char texts[2][128];
+    const char *const train = texts[0], *const held_out = texts[1];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(texts[i], sizeof texts[i], "%s/%zu.txt", output->folder, i);
+        write_words(texts[i], i);
+    }
+    const duo_source_domain domain = {"prose", &train, 1, &held_out, 1};
+    const duo_prepare prepare = {.output = output->path,
+                                 .domains = &domain,
+                                 .n_domains = 1,
+                                 .vocab_size = 290,
+                                 .json_key = "text",
+                                 .seed = 1};
+    duo_prepare_summary summary;
+    ok(duo_prepare_run(&prepare, &summary));
+    unlink(train);
+    unlink(held_out);
+}
+
+START_TEST(held_out_windows_are_spread_evenly)
+{
+    const scratch_file file = make_file();
+    duo_tokens *tokens = NULL;
+    duo_tokenizer *tokenizer = NULL;
+    duo_sequences s;
+    prepare_tokens(&file);
+    ok(duo_tokens_open(&tokens, file.path));
+    ok(duo_tokenizer_open(&tokenizer, file.path));
+    const size_t held = duo_tokens_windows(tokens, DUO_HELD_OUT, 0, 8);
+    ck_assert_uint_gt(held, 30);
+    ok(duo_sequences_held_out(&s, tokens, 0, 7, 8));
+    ck_assert_uint_eq(s.R, 7);
+    uint64_t bytes = 0;
+    for (size_t r = 0; r < s.R; r++) {
+        int32_t window[9];
+        duo_tokens_window(tokens, DUO_HELD_OUT, 0, 8, r * held / 7, window);
+        ck_assert_mem_eq(s.tokens + r * 9, window, sizeof window);
+        for (size_t t = 1; t < 9; t++) bytes += duo_tokenizer_piece_bytes(tokenizer, window[t]);
+    }
+    ck_assert_uint_eq(s.bytes, bytes);
+    duo_sequences_free(&s);
+    ok(duo_sequences_held_out(&s, tokens, -1, held + 5, 8));
+    ck_assert_uint_eq(s.R, held);
+    duo_sequences_free(&s);
+    refused(duo_sequences_held_out(&s, tokens, 0, 1, 1000000), DUO_EINVAL,
+            "domain prose holds no held-out window of 1000001 tokens");
+    refused(duo_sequences_held_out(&s, tokens, 0, 0, 8), DUO_EINVAL, "no window was asked for");
+    duo_tokenizer_free(tokenizer);
+    duo_tokens_close(tokens);
+    drop_file(&file);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- routes files */
+
+static const duo_hash hash = {0x0123456789abcdef, 0xfedcba9876543210};
+
+static void write_routes(const fixture *f, const scratch_file *file, size_t layers)
 {
     const duo_routes_origin origin = {"oracle", "2", "committed", TWO, hash};
     ok(duo_routes_write(file->path, &f->sequences, &f->trace, layers, &origin));
 }
 
-static duo_status read_routes(const fixture *f, const routes_file *file, duo_hash model)
+static duo_status read_routes(const fixture *f, const scratch_file *file, duo_hash model)
 {
     duo_sequences sequences;
     duo_trace trace;
@@ -479,8 +550,8 @@ static duo_status read_routes(const fixture *f, const routes_file *file, duo_has
 
 START_TEST(routes_file_comes_back_as_it_was)
 {
-    fixture f = make_fixture(0, R, T);
-    const routes_file file = make_file();
+    fixture f = make_fixture(1, R, T);
+    const scratch_file file = make_file();
     search(&f, TWO, 2, 0, &f.trace);
     write_routes(&f, &file, L);
     ok(read_routes(&f, &file, hash));
@@ -504,8 +575,8 @@ END_TEST
 
 START_TEST(routes_file_of_something_else_is_refused)
 {
-    fixture f = make_fixture(0, R, T);
-    const routes_file file = make_file();
+    fixture f = make_fixture(1, R, T);
+    const scratch_file file = make_file();
     search(&f, TWO, 2, 0, &f.trace);
     refused(read_routes(&f, &file, hash), DUO_EIO, file.path);
     write_routes(&f, &file, L);
@@ -546,6 +617,7 @@ int main(void)
         router_policy_writes_the_routes_that_it_took,
         evaluation_refuses_sequences_that_the_model_cannot_read,
         summary_has_the_numbers_of_a_sum_by_hand,
+        held_out_windows_are_spread_evenly,
         routes_file_comes_back_as_it_was,
         routes_file_of_something_else_is_refused,
     };

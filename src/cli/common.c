@@ -107,7 +107,9 @@ const char *duo_cli_duration(char text[16], double seconds)
         return text;
     }
     const unsigned s = (unsigned)(seconds + 0.5);
-    if (s < 60)
+    if (seconds < 9.95)
+        snprintf(text, 16, "%.1f s", seconds);
+    else if (s < 60)
         snprintf(text, 16, "%u s", s);
     else if (s < 3600)
         snprintf(text, 16, "%u:%02u min", s / 60, s % 60);
@@ -155,11 +157,12 @@ void duo_cli_progress_end(void)
 void duo_cli_task_progress(void *task, uint64_t done, uint64_t total)
 {
     const duo_cli_task *t = task;
-    const double rate = (double)done / (duo_cli_seconds() - t->started);
+    const double seconds = duo_cli_seconds() - t->started, rate = (double)done / seconds;
+    if (seconds < PLAIN_SECONDS && !isatty(STDERR_FILENO)) return; /* its result is enough */
     char text[160], left[16];
     snprintf(text, sizeof text, "%s %" PRIu64 "/%" PRIu64 " %s  %.0f/s  ETA %s", t->name, done,
              total, t->unit, rate, duo_cli_duration(left, (double)(total - done) / rate));
-    duo_cli_progress(text, done == total);
+    duo_cli_progress(text, false);
 }
 
 /* ---------------------------------------------------------------- numbers in JSON */

@@ -31,7 +31,7 @@ duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char
 /** Seconds of a clock that never goes back. */
 double duo_cli_seconds(void);
 
-/** "7 s", "2:05 min", "3:10:00 h". Returns text. */
+/** "7.0 s", "2:05 min", "3:10:00 h". Returns text. */
 const char *duo_cli_duration(char text[16], double seconds);
 
 /**
