@@ -288,13 +288,15 @@ bool recipe_value_read(const recipe_key *key, void *field, const char *text,
 /* The fewest digits, from nine on, that read back as the same bits. */
 static void write_real(double value, char text[RECIPE_VALUE_MAX])
 {
+    char number[32];
     for (int digits = 9; digits <= 17; digits++) {
-        snprintf(text, RECIPE_VALUE_MAX, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
+        snprintf(number, sizeof number, "%.*g", digits, value);
+        if (strtod(number, NULL) == value) break;
     }
     /* "1e+06": a plus sign stands outside quotes nowhere in a recipe. */
-    char *plus = strchr(text, '+');
+    char *plus = strchr(number, '+');
     if (plus) memmove(plus, plus + 1, strlen(plus));
+    strcpy(text, number);
 }
 
 char *recipe_value_write(const recipe_key *key, const void *field, char text[RECIPE_VALUE_MAX])
