@@ -113,7 +113,11 @@ typedef struct duo_oracle_setting {
  * For every token the route that predicts its successor best: exhaustive over all routes of the
  * allowed modules within the budget. Committed context: tokens are decided left to right, each
  * seeing keys and values of the routes chosen before it, so that one forward pass with the
- * recorded routes reproduces the loss. Ties go to fewer big, then to the lower code.
+ * recorded routes reproduces the loss. Ties go to fewer big, then to the lower route code: the
+ * modules as digits in base 3, layer 0 the most significant.
+ *
+ * DUO_EINVAL for a setting or sequences that do not fit the model; DUO_ENUMBER when no route of a
+ * token has a finite loss.
  *
  * Routes share prefixes: at layer l each distinct state is computed once, for all sequences
  * together, and prefixes that cannot meet the budget are dropped.
