@@ -35,7 +35,7 @@ say "oracle: the best route of every token, 4 of 8 layers big"
 if [ $oracle -nt $run/latest ]; then
     echo "$oracle is up to date"
 else
-    $duo oracle $run --budget 4 --windows 16 --output $oracle
+    $duo oracle $run --budget 4 --windows 64 --output $oracle
 fi
 
 say "a text"
