@@ -39,7 +39,7 @@ else
 fi
 
 say "a text"
-$duo generate $run --prompt "It was a fine morning, and " --max-tokens 60 --policy router --seed 1
+$duo generate $run --prompt "It was a fine morning, and" --max-tokens 60 --policy router --seed 1
 
 say "all policies on the oracle's held-out windows"
 $duo eval $run --policy small --policy big --policy random:0.5 --policy router \

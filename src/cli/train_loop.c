@@ -225,9 +225,11 @@ static duo_status run_stage(duo_session *s, const duo_stage_recipe *stage)
     if (status == DUO_OK && stop_wanted && r.saved != s->progress.step)
         status = save(&r, false, false);
     duo_cli_progress_end();
-    if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out))
+    if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out)) {
         printf("stage %s: held-out loss %.4f nats, perplexity %.3f (unigram entropy %.4f)\n",
                stage->name, r.held_out, exp(r.held_out), duo_tokens_unigram_entropy(s->tokens));
+        fflush(stdout); /* in order with the progress on stderr */
+    }
     free(r.held_usage);
     leave_stage(s);
     return status;
