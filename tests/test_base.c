@@ -90,6 +90,19 @@ START_TEST(rewinding_gives_the_same_place_again)
 }
 END_TEST
 
+START_TEST(sizes_that_overflow_while_measuring_are_refused)
+{
+    const size_t counts[][2] = {{SIZE_MAX / 2, 1}, {SIZE_MAX / 16, SIZE_MAX / 16}};
+    for (size_t i = 0; i < 2; i++) {
+        duo_arena measure = DUO_ARENA_MEASURE, arena;
+        for (size_t k = 0; k < 2; k++) DUO_TAKE(&measure, double, counts[i][k]);
+        DUO_TAKE(&measure, double, 3);
+        ck_assert_int_eq(duo_arena_create(&arena, measure.used, "layout"), DUO_ENOMEM);
+        ck_assert_str_eq(duo_message(), "layout: size overflows");
+    }
+}
+END_TEST
+
 START_TEST(impossible_size_is_refused)
 {
     duo_arena arena;
@@ -279,6 +292,7 @@ int main(void)
     TCase *arena = tcase_create("arena");
     tcase_add_test(arena, arena_fits_what_was_measured);
     tcase_add_test(arena, rewinding_gives_the_same_place_again);
+    tcase_add_test(arena, sizes_that_overflow_while_measuring_are_refused);
     tcase_add_test(arena, impossible_size_is_refused);
     suite_add_tcase(suite, arena);
     TCase *random = tcase_create("random");

@@ -298,6 +298,12 @@ static const struct {
      "x.conf:3: stage.duo.decay_steps: only a constant schedule has a tail"},
     {TOP MODEL "stage duo { steps = 5 schedule = constant warmup = 3\n decay_steps = 3 }",
      "x.conf:3: stage.duo.decay_steps: 3 is more than the 2 steps after the warm-up"},
+    {TOP "model { n_layers = 1 d_model = 2 n_heads = 1 d_big = 1 d_small = 1 max_seq = 65536 }\n"
+         "stage duo { steps = 1\n batch_size = 65536 }",
+     "x.conf:2: stage.duo.micro_batch: 65536 sequences of 65536 tokens are more than 4294967295 "
+     "rows"},
+    {TOP MODEL "stage small { steps = 5\n p_big = 1\n p_small = 0 }",
+     "x.conf:4: stage.small.p_small: 0 leaves a small stage nothing to train"},
     {TOP MODEL "stage duo { steps = 5\n p_big = 0.75 }",
      "x.conf:3: stage.duo.p_big: p_skip, p_small and p_big sum to 1.25, not to 1"},
     {TOP MODEL "stage dense { steps = 5\n p_big = 1 }",

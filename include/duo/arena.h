@@ -40,8 +40,9 @@ duo_status duo_arena_create(duo_arena *arena, size_t size, const char *what);
 void duo_arena_free(duo_arena *arena);
 
 /**
- * Take count * size bytes. NULL while measuring, or for count 0; running out of a real arena,
- * or a product that overflows, is a bug in the caller's measuring and is asserted.
+ * Take count * size bytes. NULL while measuring, or for count 0. Sizes that overflow while
+ * measuring leave used at SIZE_MAX, which duo_arena_create refuses; running out of a real arena is
+ * a bug in the caller's measuring and is asserted.
  */
 void *duo_arena_take(duo_arena *arena, size_t count, size_t size);
 

@@ -59,10 +59,16 @@ void duo_arena_free(duo_arena *arena)
 
 void *duo_arena_take(duo_arena *arena, size_t count, size_t size)
 {
+    const size_t most = SIZE_MAX / 2;
     size_t bytes = 0;
-    const bool fits = duo_multiply(&bytes, count, size) && bytes <= SIZE_MAX / 2 - arena->used;
-    assert(fits && "size overflow");
-    if (!fits || bytes == 0) return NULL;
+    const bool fits =
+        arena->used <= most && duo_multiply(&bytes, count, size) && bytes <= most - arena->used;
+    if (!fits) { /* seen when the arena is created */
+        assert(!arena->base && "arena smaller than its layout");
+        arena->used = SIZE_MAX;
+        return NULL;
+    }
+    if (bytes == 0) return NULL;
     const size_t at = arena->used;
     const size_t step = (bytes + DUO_ALIGN - 1) / DUO_ALIGN * DUO_ALIGN + GAP;
     arena->used += step;

@@ -278,6 +278,9 @@ static duo_status resolve_steps(const view *v, const duo_config *model, duo_stag
     if (stage->seq_len > model->max_seq)
         return fail(v, "seq_len", "%zu is more than model.max_seq, %zu", stage->seq_len,
                     model->max_seq);
+    if (stage->seq_len > UINT32_MAX / stage->micro_batch)
+        return fail(v, "micro_batch", "%zu sequences of %zu tokens are more than %u rows",
+                    stage->micro_batch, stage->seq_len, UINT32_MAX);
     if (!find_given(v, "warmup") && stage->warmup > stage->steps / 10)
         stage->warmup = stage->steps / 10;
     const unsigned long long steps = stage->steps, warmup = stage->warmup,
@@ -297,6 +300,8 @@ static duo_status resolve_random_routing(const view *v, duo_stage_recipe *stage)
     if (!(fabs(sum - 1) <= 1e-6))
         return fail(v, find_given(v, "p_big") ? "p_big" : "p_small",
                     "p_skip, p_small and p_big sum to %g, not to 1", sum);
+    if (stage->kind == DUO_STAGE_SMALL && stage->p[DUO_SMALL] == 0)
+        return fail(v, "p_small", "0 leaves a small stage nothing to train");
     return DUO_OK;
 }
 
