@@ -35,6 +35,16 @@ START_TEST(learning_rate_by_value)
     ck_assert_double_eq_tol(duo_stage_lr(&constant, 100), 0.2, 1e-12);
     constant.warmup = 0;
     ck_assert_double_eq_tol(duo_stage_lr(&constant, 0), 2.0, 1e-12);
+
+    duo_stage_recipe single = cosine; /* schedules with no room to decay stay at the peak */
+    single.warmup = 0;
+    single.steps = 1;
+    ck_assert_double_eq(duo_stage_lr(&single, 0), 2.0);
+    single.warmup = 1;
+    ck_assert_double_eq(duo_stage_lr(&single, 0), 2.0);
+    single.warmup = single.steps = 4;
+    ck_assert_double_eq(duo_stage_lr(&single, 0), 0.5);
+    ck_assert_double_eq(duo_stage_lr(&single, 3), 2.0);
 }
 END_TEST
 
@@ -255,12 +265,18 @@ START_TEST(a_stage_trains_its_groups_and_no_other)
     const struct {
         duo_stage_kind kind;
         duo_group_set trains;
-    } cases[] = {{DUO_STAGE_DENSE, language_model & ~DUO_GROUP_BIT(DUO_GROUP_SMALL)},
-                 {DUO_STAGE_DUO, language_model},
-                 {DUO_STAGE_SMALL, DUO_GROUP_BIT(DUO_GROUP_SMALL)},
-                 {DUO_STAGE_ROUTER, DUO_GROUP_BIT(DUO_GROUP_ROUTER)}};
+        double p[DUO_MODULES];
+    } cases[] = {
+        {DUO_STAGE_DENSE, language_model & ~DUO_GROUP_BIT(DUO_GROUP_SMALL), {0, 0, 1}},
+        {DUO_STAGE_DUO, language_model, {0.2, 0.4, 0.4}},
+        {DUO_STAGE_DUO, language_model & ~DUO_GROUP_BIT(DUO_GROUP_SMALL), {0, 0, 1}},
+        {DUO_STAGE_DUO, language_model & ~DUO_GROUP_BIT(DUO_GROUP_BIG), {0.3, 0.7, 0}},
+        {DUO_STAGE_SMALL, DUO_GROUP_BIT(DUO_GROUP_SMALL), {0.2, 0.4, 0.4}},
+        {DUO_STAGE_ROUTER, DUO_GROUP_BIT(DUO_GROUP_ROUTER), {0}},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const duo_stage_recipe stage = stage_of(cases[i].kind);
+        duo_stage_recipe stage = stage_of(cases[i].kind);
+        memcpy(stage.p, cases[i].p, sizeof stage.p);
         run r = start(&stage, 1);
         const duo_tree *weights = &r.model->weights;
         float *before = copy_of(weights);

@@ -20,8 +20,9 @@ typedef struct duo_progress {
 /** "dense", "duo", "small", "router". */
 const char *duo_stage_kind_name(duo_stage_kind kind);
 
-/** What a stage trains; everything else is frozen and costs no weight-gradient work. */
-duo_group_set duo_stage_trains(duo_stage_kind kind);
+/** What a stage trains; everything else is frozen and costs no weight-gradient work. A module that
+ *  no token can take is frozen: it has no gradient, and weight decay would wear it down. */
+duo_group_set duo_stage_trains(const duo_stage_recipe *stage);
 
 /** Learning rate of step `step` = 0, 1, ... of a stage. */
 double duo_stage_lr(const duo_stage_recipe *stage, uint64_t step);

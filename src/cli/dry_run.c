@@ -55,7 +55,7 @@ static void print_stage(const duo_stage_recipe *stage, const duo_params *params)
            stage->name, duo_stage_kind_name(stage->kind), stage->steps, stage->batch_size,
            stage->seq_len,
            quantity(tokens, (double)stage->steps * (double)(stage->batch_size * stage->seq_len)),
-           quantity(trained, (double)duo_params_count(params, duo_stage_trains(stage->kind))),
+           quantity(trained, (double)duo_params_count(params, duo_stage_trains(stage))),
            mebibytes(size, duo_trainer_bytes(params, stage)));
 }
 

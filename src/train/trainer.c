@@ -38,7 +38,7 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
     const duo_stage_recipe *stage = &t->stage;
     const duo_config *c = &t->params->config;
     const size_t B = stage->micro_batch, T = stage->seq_len, L = c->n_layers;
-    const duo_group_set groups = duo_stage_trains(stage->kind);
+    const duo_group_set groups = duo_stage_trains(stage);
     const bool router = stage->kind == DUO_STAGE_ROUTER;
 
     duo_tree_take(&t->m, t->params, groups, arena);
