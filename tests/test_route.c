@@ -141,6 +141,18 @@ START_TEST(random_routes_have_their_shares_in_every_layer)
 }
 END_TEST
 
+START_TEST(a_module_of_probability_zero_is_never_drawn)
+{
+    enum { B = 20, T = 200, L = 6 };
+    const double p[DUO_MODULES] = {0, 0.4, 0.4}; /* far from a sum of 1, to see it often */
+    static uint8_t routes[B * T * L];
+    uint64_t usage[L * DUO_MODULES] = {0};
+    duo_routes_random(routes, B, T, L, p, 1, 2, 0);
+    duo_routes_count(usage, routes, (size_t)B * T, L);
+    for (size_t l = 0; l < L; l++) ck_assert_uint_eq(usage[l * DUO_MODULES + DUO_SKIP], 0);
+}
+END_TEST
+
 START_TEST(draws_do_not_depend_on_the_micro_batch)
 {
     enum { B = 6, T = 5, L = 7, M = 3 };
@@ -242,6 +254,7 @@ int main(void)
         initial_values_follow_the_table,
         adding_routers_keeps_everything_else,
         random_routes_have_their_shares_in_every_layer,
+        a_module_of_probability_zero_is_never_drawn,
         draws_do_not_depend_on_the_micro_batch,
         gumbel_noise_picks_by_the_softmax,
         patterns_are_read_and_refused,

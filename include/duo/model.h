@@ -134,11 +134,11 @@ const float *duo_model_head(const duo_model *model);
 void duo_routes_fill(uint8_t *routes, size_t n, size_t L, duo_module module);
 /** Every token of n takes the same pattern (L). */
 void duo_routes_repeat(uint8_t *routes, size_t n, size_t L, const uint8_t *pattern);
-/** Independent draws, P(module m) = p[m], for rows first_row .. first_row+B-1 of a step. routes (B,
- * T, L). */
+/** Independent draws, P(module m) = p[m] / sum(p), for rows first_row .. first_row+B-1 of a step.
+ *  routes (B, T, L). */
 void duo_routes_random(uint8_t *routes, size_t B, size_t T, size_t L, const double p[DUO_MODULES],
                        uint64_t seed, uint64_t step, size_t first_row);
-/** "BSBS" or "0b" style text of L letters: B or b big, S or s small, - or 0 skip. */
+/** A text of L letters, as in "BS-B": B or b big, S or s small, - skip. DUO_EINVAL otherwise. */
 duo_status duo_routes_pattern(uint8_t *pattern, size_t L, const char *text);
 /** Standard Gumbel noise (B, T, L, M) for rows first_row .. first_row+B-1 of a step. */
 void duo_gumbel_fill(float *noise, size_t B, size_t T, size_t L, size_t M, uint64_t seed,
@@ -146,11 +146,12 @@ void duo_gumbel_fill(float *noise, size_t B, size_t T, size_t L, size_t M, uint6
 /** Count modules per layer: usage (L, DUO_MODULES) += counts over n tokens. */
 void duo_routes_count(uint64_t *usage, const uint8_t *routes, size_t n, size_t L);
 
-/** Tokens of one layer grouped by module; skipped tokens are in no list. */
+/** Tokens of one layer grouped by module; skipped tokens are counted and in no list. */
 typedef struct duo_row_groups {
     uint32_t *rows[DUO_MODULES]; /**< ascending; rows[DUO_SKIP] is not filled */
     size_t count[DUO_MODULES];
 } duo_row_groups;
+/** Fill the lists, of n entries each, from the modules routes[i * stride], i < n. */
 void duo_routes_group(duo_row_groups *groups, const uint8_t *routes, size_t stride, size_t n);
 
 /** 2 * multiply-adds of one token's forward pass: all but its FFNs, which sees `context` positions
@@ -230,6 +231,7 @@ typedef struct duo_cache {
     uint32_t *lengths; /**< (S) positions held */
 } duo_cache;
 
+/** Lay out an empty cache in an arena. */
 void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t max_T,
                     duo_arena *arena);
 /** Take over the first `length` positions of a pass with keep_kv and B == S. */
@@ -237,6 +239,7 @@ void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length);
 
 /** Scratch for up to `capacity` nodes: hidden states that each continue one cached sequence. */
 typedef struct duo_nodes duo_nodes;
+/** Lay it out in an arena, for caches of max_T positions. NULL while measuring. */
 duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_T,
                           duo_arena *arena);
 

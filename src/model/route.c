@@ -28,13 +28,15 @@ static duo_random4 random_of_layers(duo_purpose purpose, uint64_t seed, uint64_t
 void duo_routes_random(uint8_t *routes, size_t B, size_t T, size_t L, const double p[DUO_MODULES],
                        uint64_t seed, uint64_t step, size_t first_row)
 {
+    /* A sum that is not quite 1 must not leave a remainder to a module of probability 0. */
+    const double sum = p[DUO_BIG] + p[DUO_SMALL] + p[DUO_SKIP];
 #pragma omp parallel for schedule(static)
     for (size_t n = 0; n < B * T; n++) {
         duo_random4 r = {{0}};
         for (size_t l = 0; l < L; l++) {
             if (l % 4 == 0)
                 r = random_of_layers(DUO_RNG_ROUTE, seed, step, first_row + n / T, n % T, l, 0);
-            const double u = duo_uniform(r.word[l % 4]);
+            const double u = duo_uniform(r.word[l % 4]) * sum;
             routes[n * L + l] = u < p[DUO_BIG]                  ? DUO_BIG
                                 : u < p[DUO_BIG] + p[DUO_SMALL] ? DUO_SMALL
                                                                 : DUO_SKIP;
