@@ -173,7 +173,7 @@ static void step(const fixture *f, float *y, const float *q, const float *k, con
                  const uint32_t *sequences, const uint32_t *lengths, size_t N)
 {
     const duo_attention_shape s = f->s;
-    float *scratch = gradcheck_numbers(duo_attention_step_scratch(s.T, s.H, s.Hkv, s.D), 11);
+    float *scratch = gradcheck_numbers(duo_attention_step_scratch(s.T, s.D), 11);
     duo_attention_step(y, q, k, v, f->k, f->v, sequences, lengths, N, s.T, s.H, s.Hkv, s.D,
                        scratch);
     free(scratch);

@@ -41,10 +41,11 @@ duo_status duo_kernels_start(int threads);
 void duo_kernels_stop(void);
 enum { DUO_MAX_THREADS = 256 };
 
+/** What duo_kernels_start chose; before it, portable code on one thread. */
 duo_isa duo_kernels_isa(void);
+int duo_kernels_threads(void);
 /** "portable", "avx2", "avx512". */
 const char *duo_isa_name(duo_isa isa);
-int duo_kernels_threads(void);
 /**
  * Multiply-add rate in FLOP/s that all threads together reach on operands in their first-level
  * caches: what a model FLOP utilisation is measured against. Takes about 50 ms.
@@ -115,7 +116,7 @@ void duo_rope_backward(float *dx, const float *table, const uint32_t *positions,
  * Causal softmax attention with scale 1/sqrt(D). Head h of the queries uses head h*Hkv/H of keys
  * and values. q, y (B, T, H, D); k, v (B, T, Hkv, D); lse (B, T, H): the log-sum-exp of a query's
  * scores, all that backward needs of the softmax. Nothing of size T*T is stored.
- * scratch: duo_attention_scratch floats.
+ * scratch: duo_attention_scratch floats. arXiv:1706.03762; recomputing from lse: arXiv:2205.14135.
  */
 typedef struct duo_attention_shape {
     size_t B, T, H, Hkv, D;
@@ -140,7 +141,7 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
                         const uint32_t *lengths, size_t N, size_t max_T, size_t H, size_t Hkv,
                         size_t D, float *scratch);
 /** Floats of scratch for that. */
-size_t duo_attention_step_scratch(size_t max_T, size_t H, size_t Hkv, size_t D);
+size_t duo_attention_step_scratch(size_t max_T, size_t D);
 
 /* ---------------------------------------------------------------- activations */
 

@@ -172,9 +172,8 @@ static size_t step_thread_scratch(size_t max_T, size_t D)
     return (2 * D + max_T + 1) * DUO_LANES;
 }
 
-size_t duo_attention_step_scratch(size_t max_T, size_t H, size_t Hkv, size_t D)
+size_t duo_attention_step_scratch(size_t max_T, size_t D)
 {
-    (void)H, (void)Hkv;
     return (size_t)duo_kernels_threads() * step_thread_scratch(max_T, D);
 }
 

@@ -20,7 +20,8 @@ enum { DUO_TILE_ROWS = 8, DUO_TILE_VECTORS = 3 }; /* the largest of any instruct
 
 /**
  * y[i][0..cols) = sum_k left[i][k * step] * panel[k] + bias, added to y if add. bias may be NULL.
- * A step of 1 reads the left operand where it lies, a step of `rows` reads it packed.
+ * A step of 1 reads the left operand where it lies, a larger one in packed strips of that many
+ * rows.
  */
 typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t step,
                                const float *panel, size_t K, size_t cols, const float *bias,

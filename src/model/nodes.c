@@ -66,8 +66,7 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
     value.v = DUO_TAKE(arena, float, capacity *KV);
     value.att = DUO_TAKE(arena, float, capacity *C);
     value.attention_scratch =
-        DUO_TAKE(arena, float,
-                 duo_attention_step_scratch(max_T, c->n_heads, c->n_kv_heads, duo_head_width(c)));
+        DUO_TAKE(arena, float, duo_attention_step_scratch(max_T, duo_head_width(c)));
     value.gate = DUO_TAKE(arena, float, capacity *F);
     value.up = DUO_TAKE(arena, float, capacity *F);
     value.router = DUO_TAKE(arena, float, capacity *DUO_MODULES);
