@@ -35,6 +35,7 @@ typedef struct duo_trace {
     float *loss;     /**< (R, T) nats */
 } duo_trace;
 
+/** Room for all tokens of some sequences, zeroed. The caller frees with duo_trace_free. */
 duo_status duo_trace_create(duo_trace *trace, const duo_sequences *sequences, size_t L);
 void duo_trace_free(duo_trace *trace);
 
