@@ -16,8 +16,14 @@ static inline bool start_isa(int isa, int threads)
 {
     setenv("DUO_ISA", duo_isa_name((duo_isa)isa), 1);
     const duo_status status = duo_kernels_start(threads);
-    ck_assert(status == DUO_OK || status == DUO_EINVAL);
-    return status == DUO_OK;
+    if (status != DUO_OK) {
+        ck_assert_int_ne(isa, DUO_ISA_PORTABLE);
+        ck_assert_msg(strstr(duo_message(), "does not support") != NULL, "%s", duo_message());
+        return false;
+    }
+    ck_assert_int_eq(duo_kernels_isa(), isa);
+    ck_assert_int_eq(duo_kernels_threads(), threads);
+    return true;
 }
 
 static inline void assert_near(const char *name, const float *got, const double *want, size_t n,
@@ -41,6 +47,21 @@ static inline void assert_same_bits_on_any_threads(int isa, void (*run)(float *o
     duo_kernels_stop();
     free(one);
     free(many);
+}
+
+/** Run every test once for each instruction set: _i. Returns what main returns. */
+static inline int run_on_every_isa(const char *name, const TTest *const *tests, size_t count)
+{
+    Suite *suite = suite_create(name);
+    TCase *all = tcase_create(name);
+    tcase_set_timeout(all, 60);
+    for (size_t i = 0; i < count; i++) tcase_add_loop_test(all, tests[i], 0, ALL_ISAS);
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 #endif

@@ -257,21 +257,15 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("attention");
-    TCase *tests = tcase_create("attention");
-    tcase_set_timeout(tests, 60);
-    tcase_add_loop_test(tests, forward_matches_the_definition, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, backward_matches_central_differences, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, large_scores_stay_finite, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, a_query_does_not_see_the_future, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, bits_do_not_depend_on_threads, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, steps_agree_with_forward, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, a_node_has_the_same_bits_alone_and_among_others, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, bits_of_steps_do_not_depend_on_threads, 0, ALL_ISAS);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    const TTest *const tests[] = {
+        forward_matches_the_definition,
+        backward_matches_central_differences,
+        large_scores_stay_finite,
+        a_query_does_not_see_the_future,
+        bits_do_not_depend_on_threads,
+        steps_agree_with_forward,
+        a_node_has_the_same_bits_alone_and_among_others,
+        bits_of_steps_do_not_depend_on_threads,
+    };
+    return run_on_every_isa("attention", tests, sizeof tests / sizeof *tests);
 }

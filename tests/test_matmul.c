@@ -1,10 +1,5 @@
-#include <check.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "duo/kernels.h"
 #include "duo/rng.h"
+#include "kernel_fixture.h"
 
 /*
  * Every product is held against the plain loops below, which sum in double. A case has more rows
@@ -72,18 +67,6 @@ static double *widened(const float *x, size_t n)
     ck_assert_ptr_nonnull(wide);
     for (size_t i = 0; i < n; i++) wide[i] = (double)x[i];
     return wide;
-}
-
-/* Start with this instruction set; false when the processor does not have it. */
-static bool start(duo_isa isa, int threads)
-{
-    setenv("DUO_ISA", duo_isa_name(isa), 1);
-    const duo_status status = duo_kernels_start(threads);
-    if (status == DUO_EINVAL) return false;
-    ck_assert_int_eq(status, DUO_OK);
-    ck_assert_int_eq(duo_kernels_isa(), isa);
-    ck_assert_int_eq(duo_kernels_threads(), threads);
-    return true;
 }
 
 typedef struct shape {
@@ -203,7 +186,7 @@ static void check_products(shape s)
 
 START_TEST(products_match_plain_loops)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     static const size_t sizes[] = {1, 2, 3, 7, 17, 31, 33, 48, 49, 100, 129};
     enum { SIZES = sizeof sizes / sizeof sizes[0] };
     /* Every size meets every other in some place; the third runs along. */
@@ -220,7 +203,7 @@ END_TEST
 /* Sums and rows longer than one block, of each product. */
 START_TEST(products_match_plain_loops_over_several_blocks)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     static const shape shapes[] = {{5, 3, 2100}, {5, 2100, 3}, {1100, 3, 5}, {700, 17, 130}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_products(shapes[i]);
     duo_kernels_stop();
@@ -229,7 +212,7 @@ END_TEST
 
 START_TEST(no_rows_change_nothing)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     check_products((shape){0, 5, 7});
     duo_linear_forward(NULL, NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
     duo_linear_backward_input(NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
@@ -269,13 +252,13 @@ START_TEST(threads_do_not_change_bits)
 {
     for (size_t i = 0; i < SHAPES_OF_BITS; i++) {
         problem p = problem_create(shapes_of_bits[i], true);
-        if (!start((duo_isa)_i, 1)) {
+        if (!start_isa(_i, 1)) {
             problem_free(&p);
             return;
         }
         results one = run(&p);
         for (int threads = 2; threads <= MOST_THREADS; threads++) {
-            ck_assert(start((duo_isa)_i, threads));
+            ck_assert(start_isa(_i, threads));
             results many = run(&p);
             assert_same_bits(one.y, many.y, p.total * p.s.O);
             assert_same_bits(one.dx, many.dx, p.total * p.s.I);
@@ -308,7 +291,7 @@ static void check_part(const problem *p, const results *all, size_t first, size_
 
 START_TEST(other_rows_do_not_change_bits)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     for (size_t i = 0; i < SHAPES_OF_BITS; i++) {
         problem p = problem_create(shapes_of_bits[i], true);
         results all = run(&p);
@@ -328,7 +311,7 @@ END_TEST
 /* The columns of a wide layer do not depend on where they stand in it. */
 START_TEST(other_columns_do_not_change_bits)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     problem p = problem_create((shape){40, 131, 77}, false);
     results all = run(&p);
     const size_t first = 59, O = 13;
@@ -362,7 +345,7 @@ static double *project(const float *a, size_t R, size_t C, const double *t, bool
     return out;
 }
 
-static void assert_near(const double *got, const double *want, size_t n, double tol)
+static void assert_doubles_near(const double *got, const double *want, size_t n, double tol)
 {
     for (size_t i = 0; i < n; i++) ck_assert_double_eq_tol(got[i], want[i], tol);
 }
@@ -374,7 +357,7 @@ static void assert_near(const double *got, const double *want, size_t n, double 
  */
 START_TEST(large_products_match_a_projection)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     static const shape shapes[] = {{300, 4200, 70}, {1500, 130, 1100}, {300, 70, 4200}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         const shape s = shapes[i];
@@ -392,19 +375,19 @@ START_TEST(large_products_match_a_projection)
         double *w_t = project(p.w, s.O, s.I, t_O, true); /* W^T t */
         double *want = project(p.x, s.n_rows, s.I, w_t, false);
         double *got = project(y, s.n_rows, s.O, t_O, false);
-        assert_near(got, want, s.n_rows, 4e-3);
+        assert_doubles_near(got, want, s.n_rows, 4e-3);
         free(w_t), free(want), free(got);
 
         w_t = project(p.w, s.O, s.I, t_I, false);
         want = project(p.y, s.n_rows, s.O, w_t, false);
         got = project(dx, s.n_rows, s.I, t_I, false);
-        assert_near(got, want, s.n_rows, 4e-3);
+        assert_doubles_near(got, want, s.n_rows, 4e-3);
         free(w_t), free(want), free(got);
 
         double *x_t = project(p.x, s.n_rows, s.I, t_I, false);
         want = project(p.y, s.n_rows, s.O, x_t, true);
         got = project(dw, s.O, s.I, t_I, false);
-        assert_near(got, want, s.O, 4e-3);
+        assert_doubles_near(got, want, s.O, 4e-3);
         free(x_t), free(want), free(got);
 
         free(t_O), free(t_I), free(random), free(y), free(dx), free(dw);
@@ -418,7 +401,7 @@ END_TEST
  * its derivative up to rounding, and the gradients must give it. */
 START_TEST(gradients_match_differences)
 {
-    if (!start((duo_isa)_i, THREADS)) return;
+    if (!start_isa(_i, THREADS)) return;
     problem p = problem_create((shape){19, 35, 51}, true); /* p.y is the upstream gradient */
     const size_t O = p.s.O, I = p.s.I, n_rows = p.s.n_rows;
     float *direction_x = numbers(p.total * I, 5), *direction_w = numbers(O * I, 6);
@@ -455,7 +438,7 @@ START_TEST(gradients_match_differences)
             free(x), free(w), free(bias), free(y);
         }
     /* About 34,000 terms below 2 with a relative error of 1e-6 each, signs at random. */
-    assert_near(measured, expected, 3, 1e-3);
+    assert_doubles_near(measured, expected, 3, 1e-3);
     free(direction_x), free(direction_w), free(direction_b), free(dx), free(dw), free(db);
     problem_free(&p);
     duo_kernels_stop();

@@ -360,24 +360,18 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("rows");
-    TCase *tests = tcase_create("rows");
-    tcase_set_timeout(tests, 60);
-    tcase_add_loop_test(tests, each_instruction_set_has_its_own_rows, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, exp_is_accurate_over_the_whole_range, 0, ALL_ISAS);
-    tcase_add_test(tests, log_is_accurate_over_the_whole_range);
-    tcase_add_loop_test(tests, bits_do_not_depend_on_the_place, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, rmsnorm_matches_definition_and_central_differences, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, rope_matches_definition_and_its_inverse, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, swiglu_matches_definition_and_central_differences, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, embedding_gathers_and_adds_in_order, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, sum_of_squares_is_exact_and_sees_nan, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, adamw_matches_double, 0, ALL_ISAS);
-    tcase_add_loop_test(tests, bits_do_not_depend_on_threads, 0, ALL_ISAS);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    const TTest *const tests[] = {
+        each_instruction_set_has_its_own_rows,
+        exp_is_accurate_over_the_whole_range,
+        log_is_accurate_over_the_whole_range,
+        bits_do_not_depend_on_the_place,
+        rmsnorm_matches_definition_and_central_differences,
+        rope_matches_definition_and_its_inverse,
+        swiglu_matches_definition_and_central_differences,
+        embedding_gathers_and_adds_in_order,
+        sum_of_squares_is_exact_and_sees_nan,
+        adamw_matches_double,
+        bits_do_not_depend_on_threads,
+    };
+    return run_on_every_isa("rows", tests, sizeof tests / sizeof *tests);
 }
