@@ -54,6 +54,17 @@ expect 2 'duo seal: b: one argument too many; see duo seal --help' "$duo" seal a
 expect 0 '' "$duo" seal sample.h5 again.h5
 expect 0 '' "$duo" inspect again.h5 --values /train/tokens
 shows '0 1 65535 7'
+# A model that gets routers is there twice for a moment.
+cat >wide.conf <<'RECIPE'
+name = wide
+model { n_layers = 1 d_model = 64 n_heads = 4 d_big = 65536 d_small = 8 max_seq = 2 vocab_size = 99 }
+stage router { steps = 1 batch_size = 1 budget = 1 }
+stage more { kind = router steps = 1 batch_size = 1 budget = 1 }
+RECIPE
+expect 0 '' "$duo" train wide.conf --dry-run
+shows 'stage router (router): 1 steps of 1 x 2 tokens, 0.0 k tokens in all; trains 0.1 k; memory beside the weights 48.1 MiB'
+grep -q '^stage more .* weights [1-9]\.[0-9] MiB$' out || { cat out; failures=$((failures + 1)); }
+
 printf 'x' >>sample.h5
 "$duo" inspect sample.h5 >out 2>err
 if [ $? != 1 ] || [ "$(wc -l <err)" != 1 ] || [ -s out ]; then

@@ -47,8 +47,10 @@ static void print_flops(const duo_config *c)
     puts("");
 }
 
-static void print_stage(const duo_stage_recipe *stage, const duo_params *params)
+/* `grows`: the model gets routers, for which it is copied once, before the stage is set up. */
+static void print_stage(const duo_stage_recipe *stage, const duo_params *params, bool grows)
 {
+    const size_t trainer = duo_trainer_bytes(params, stage), copy = duo_model_bytes(params);
     char size[16], tokens[16], trained[16];
     printf("stage %s (%s): %" PRIu64 " steps of %zu x %zu tokens, %s tokens in all; trains %s; "
            "memory beside the weights %s\n",
@@ -56,7 +58,7 @@ static void print_stage(const duo_stage_recipe *stage, const duo_params *params)
            stage->seq_len,
            quantity(tokens, (double)stage->steps * (double)(stage->batch_size * stage->seq_len)),
            quantity(trained, (double)duo_params_count(params, duo_stage_trains(stage))),
-           mebibytes(size, duo_trainer_bytes(params, stage)));
+           mebibytes(size, grows && copy > trainer ? copy : trainer));
 }
 
 duo_status duo_cli_dry_run(const duo_recipe *recipe)
@@ -72,13 +74,16 @@ duo_status duo_cli_dry_run(const duo_recipe *recipe)
     print_flops(&recipe->model);
     printf("weights %s\n", mebibytes(size, duo_model_bytes(&params)));
     for (size_t i = 0; i < recipe->n_stages; i++) {
+        const duo_stage_recipe *stage = &recipe->stages[i];
         duo_config config = params.config;
-        if (recipe->stages[i].kind == DUO_STAGE_ROUTER) {
-            config.router_modules = recipe->stages[i].modules;
+        const bool grows =
+            stage->kind == DUO_STAGE_ROUTER && config.router_modules != stage->modules;
+        if (grows) {
+            config.router_modules = stage->modules;
             duo_params_free(&params);
             if ((status = duo_params_create(&params, &config)) != DUO_OK) goto done;
         }
-        print_stage(&recipe->stages[i], &params);
+        print_stage(stage, &params, grows);
     }
 
 done:
