@@ -190,7 +190,8 @@ typedef struct duo_pass_shape {
 /** Activations of one micro-batch. */
 typedef struct duo_pass duo_pass;
 
-/** Lay a pass out in an arena (everything, the pass itself included). NULL while measuring. */
+/** Lay a pass out in an arena (everything, the pass itself included): T <= max_seq, B*T <= 2^32.
+ *  NULL while measuring. */
 duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_arena *arena);
 
 /** Forward through all layers. tokens (B, T+1): inputs and, one further, targets. */

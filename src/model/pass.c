@@ -69,7 +69,7 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     const duo_config *c = &params->config;
     const size_t N = shape.B * shape.T, L = c->n_layers, C = c->d_model;
     const size_t M = duo_module_count(c->router_modules);
-    assert(shape.T <= c->max_seq);
+    assert(shape.T <= c->max_seq && N - 1 <= UINT32_MAX);
 
     /* While measuring, nothing may be written: the layout goes through values on the stack. */
     duo_pass value = {.shape = shape,

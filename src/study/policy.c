@@ -79,6 +79,7 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
     if (status != DUO_OK) return status;
     if (rows == 0) rows = 1;
     if (rows > R) rows = R;
+    if (rows > UINT32_MAX / T) rows = UINT32_MAX / T; /* row indices of a pass have 32 bits */
     duo_pass_take(&model->params, (duo_pass_shape){.B = rows, .T = T}, &measure);
     status = duo_arena_create(&arena, measure.used, "evaluation");
     if (status != DUO_OK) return status;
