@@ -1,5 +1,6 @@
 #include "common.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -77,7 +78,8 @@ done:
     return status;
 }
 
-duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name)
+/* -1, all domains, for NULL. */
+static duo_status find_domain(int *domain, const duo_tokens *tokens, const char *name)
 {
     *domain = -1;
     if (!name) return DUO_OK;
@@ -89,6 +91,41 @@ duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char
                                  duo_tokens_domain_name(tokens, i));
     return duo_fail(DUO_EINVAL, "%s: has no domain %s, only %s", duo_tokens_path(tokens), name,
                     names);
+}
+
+duo_status duo_cli_held_out(duo_sequences *sequences, const duo_cli_windows *windows,
+                            const duo_checkpoint *checkpoint)
+{
+    const size_t most = duo_checkpoint_config(checkpoint)->max_seq;
+    const size_t T = windows->T > 0 ? windows->T : most;
+    const char *domain_name = windows->domain;
+    duo_tokens *tokens = NULL;
+    int domain = -1;
+    if (T > most)
+        return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
+                        duo_checkpoint_path(checkpoint), most);
+    duo_status status = duo_cli_open_tokens(windows->tokens, checkpoint, &tokens);
+    if (status == DUO_OK) status = find_domain(&domain, tokens, domain_name);
+    if (status == DUO_OK) status = duo_sequences_held_out(sequences, tokens, domain, windows->n, T);
+    if (status == DUO_OK)
+        printf("%zu x %zu held-out tokens of %s%s%s\n", sequences->R, T, duo_tokens_path(tokens),
+               domain_name ? ", domain " : "", domain_name ? domain_name : "");
+    duo_tokens_close(tokens);
+    return status;
+}
+
+duo_status duo_cli_check_output(const char *path)
+{
+    if (!path) return DUO_OK;
+    if (is_folder(path)) return duo_fail(DUO_EIO, "%s: is a folder", path);
+    const char *slash = strrchr(path, '/');
+    const int n = slash == path ? 1 : slash ? (int)(slash - path) : 0;
+    char folder[2 * DUO_PATH_MAX];
+    const int written = snprintf(folder, sizeof folder, "%.*s", n > 0 ? n : 1, n > 0 ? path : ".");
+    if (written < 0 || (size_t)written >= sizeof folder)
+        return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
+    if (access(folder, W_OK | X_OK) == 0) return DUO_OK;
+    return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
 /* ---------------------------------------------------------------- time and progress */

@@ -5,6 +5,7 @@
 
 #include "duo/checkpoint.h"
 #include "duo/data.h"
+#include "duo/study.h"
 
 /** What several commands need. Results go to stdout, progress to stderr. */
 
@@ -23,8 +24,19 @@ duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo
 duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
                                duo_tokens **tokens);
 
-/** Index of a domain by name; -1, all domains, for NULL. DUO_EINVAL names those that there are. */
-duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name);
+/** Which held-out text a study looks at. */
+typedef struct duo_cli_windows {
+    const char *tokens,
+        *domain; /**< NULL: the token file of the checkpoint's recipe; all domains */
+    size_t n, T; /**< windows, and tokens of one; T 0: all that the model sees */
+} duo_cli_windows;
+
+/** Cut the windows and say on stdout which they are. The caller frees *sequences. */
+duo_status duo_cli_held_out(duo_sequences *sequences, const duo_cli_windows *windows,
+                            const duo_checkpoint *checkpoint);
+
+/** Before long work: DUO_EIO when no file can be made at `path` later. NULL is no file: DUO_OK. */
+duo_status duo_cli_check_output(const char *path);
 
 /* ---------------------------------------------------------------- time and progress */
 

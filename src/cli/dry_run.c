@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "duo/train.h"
 
@@ -15,12 +16,6 @@ static const char *quantity(char text[16], double value)
         snprintf(text, 16, "%.1f M", value / 1e6);
     else
         snprintf(text, 16, "%.1f k", value / 1e3);
-    return text;
-}
-
-static const char *mebibytes(char text[16], size_t bytes)
-{
-    snprintf(text, 16, "%.1f MiB", (double)bytes / (double)(1 << 20));
     return text;
 }
 
@@ -48,22 +43,52 @@ static void print_flops(const duo_config *c)
 }
 
 /* `grows`: the model gets routers, for which it is copied once, before the stage is set up. */
-static void print_stage(const duo_stage_recipe *stage, const duo_params *params, bool grows)
+static double mebibytes(size_t bytes)
 {
-    const size_t trainer = duo_trainer_bytes(params, stage), copy = duo_model_bytes(params);
-    char size[16], tokens[16], trained[16];
-    printf("stage %s (%s): %" PRIu64 " steps of %zu x %zu tokens, %s tokens in all; trains %s; "
-           "memory beside the weights %s\n",
-           stage->name, duo_stage_kind_name(stage->kind), stage->steps, stage->batch_size,
-           stage->seq_len,
+    return (double)bytes / (double)(1 << 20);
+}
+
+/* `grows`: the model gets routers, for which it is copied once, before the stage is set up. */
+static void print_stage(const duo_stage_recipe *stage, const duo_params *params, bool grows,
+                        int width)
+{
+    char tokens[16], trained[16];
+    const size_t weights = duo_model_bytes(params), trainer = duo_trainer_bytes(params, stage);
+    const size_t rest = grows && weights > trainer ? weights : trainer;
+    printf("%-*s  %-6s %9" PRIu64 " %12zu %10s %10s %12.1f %9.1f %9.1f\n", width, stage->name,
+           duo_stage_kind_name(stage->kind), stage->steps, stage->batch_size * stage->seq_len,
            quantity(tokens, (double)stage->steps * (double)(stage->batch_size * stage->seq_len)),
            quantity(trained, (double)duo_params_count(params, duo_stage_trains(stage))),
-           mebibytes(size, grows && copy > trainer ? copy : trainer));
+           mebibytes(weights + rest), mebibytes(weights), mebibytes(rest));
+}
+
+static duo_status print_stages(const duo_recipe *recipe, duo_params *params)
+{
+    int width = (int)strlen("stage");
+    for (size_t i = 0; i < recipe->n_stages; i++) {
+        const int length = (int)strlen(recipe->stages[i].name);
+        if (length > width) width = length;
+    }
+    printf("%-*s  %-6s %9s %12s %10s %10s %12s %9s %9s\n", width, "stage", "kind", "steps",
+           "tokens/step", "tokens", "trains", "memory, MiB", "weights", "rest");
+    for (size_t i = 0; i < recipe->n_stages; i++) {
+        const duo_stage_recipe *stage = &recipe->stages[i];
+        duo_config config = params->config;
+        const bool grows =
+            stage->kind == DUO_STAGE_ROUTER && config.router_modules != stage->modules;
+        if (grows) {
+            config.router_modules = stage->modules;
+            duo_params_free(params);
+            const duo_status status = duo_params_create(params, &config);
+            if (status != DUO_OK) return status;
+        }
+        print_stage(stage, params, grows, width);
+    }
+    return DUO_OK;
 }
 
 duo_status duo_cli_dry_run(const duo_recipe *recipe)
 {
-    char size[16];
     duo_params params = {0};
     char *text = duo_recipe_text(recipe);
     duo_status status = text ? duo_params_create(&params, &recipe->model)
@@ -72,19 +97,7 @@ duo_status duo_cli_dry_run(const duo_recipe *recipe)
     printf("%s\n", text);
     print_parameters(&params);
     print_flops(&recipe->model);
-    printf("weights %s\n", mebibytes(size, duo_model_bytes(&params)));
-    for (size_t i = 0; i < recipe->n_stages; i++) {
-        const duo_stage_recipe *stage = &recipe->stages[i];
-        duo_config config = params.config;
-        const bool grows =
-            stage->kind == DUO_STAGE_ROUTER && config.router_modules != stage->modules;
-        if (grows) {
-            config.router_modules = stage->modules;
-            duo_params_free(&params);
-            if ((status = duo_params_create(&params, &config)) != DUO_OK) goto done;
-        }
-        print_stage(stage, &params, grows);
-    }
+    status = print_stages(recipe, &params);
 
 done:
     duo_params_free(&params);

@@ -10,9 +10,10 @@
 #include "summary.h"
 
 typedef struct eval_options {
-    const char *checkpoint, *tokens, *domain, *routes_out, *json;
+    const char *checkpoint, *routes_out, *json;
+    duo_cli_windows windows;
     duo_list policies;
-    size_t windows, seq_len, rows;
+    size_t rows;
     uint64_t seed;
     bool layers;
 } eval_options;
@@ -53,26 +54,6 @@ static duo_status parse_policies(evaluation *e)
     return status;
 }
 
-static duo_status sequences_of_tokens(evaluation *e)
-{
-    const eval_options *o = e->options;
-    const size_t most = e->model->params.config.max_seq, T = o->seq_len > 0 ? o->seq_len : most;
-    duo_tokens *tokens = NULL;
-    int domain = -1;
-    if (T > most)
-        return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
-                        duo_checkpoint_path(e->checkpoint), most);
-    duo_status status = duo_cli_open_tokens(o->tokens, e->checkpoint, &tokens);
-    if (status == DUO_OK) status = duo_cli_find_domain(&domain, tokens, o->domain);
-    if (status == DUO_OK)
-        status = duo_sequences_held_out(&e->sequences, tokens, domain, o->windows, T);
-    if (status == DUO_OK)
-        printf("%zu held-out windows of %zu tokens from %s%s%s\n", e->sequences.R, T,
-               duo_tokens_path(tokens), o->domain ? ", domain " : "", o->domain ? o->domain : "");
-    duo_tokens_close(tokens);
-    return status;
-}
-
 static duo_status sequences_of_file(evaluation *e, const char *path)
 {
     duo_trace recorded;
@@ -102,7 +83,7 @@ static duo_status open_sequences(evaluation *e)
     for (size_t i = 0; i < e->n; i++)
         if (e->results[i].policy.kind == DUO_POLICY_FILE)
             return sequences_of_file(e, e->results[i].policy.path);
-    return sequences_of_tokens(e);
+    return duo_cli_held_out(&e->sequences, &e->options->windows, e->checkpoint);
 }
 
 /* ---------------------------------------------------------------- one policy */
@@ -227,7 +208,9 @@ static duo_status write_json(const evaluation *e)
 static duo_status evaluate(const eval_options *options)
 {
     evaluation e = {.options = options};
-    duo_status status = duo_cli_open_model(options->checkpoint, &e.checkpoint, &e.model);
+    duo_status status = duo_cli_check_output(options->json);
+    if (status == DUO_OK) status = duo_cli_check_output(options->routes_out);
+    if (status == DUO_OK) status = duo_cli_open_model(options->checkpoint, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;
@@ -252,7 +235,7 @@ done:
 
 duo_status duo_cli_eval(int argc, char **argv)
 {
-    eval_options o = {.windows = 64, .rows = 8, .seed = 1};
+    eval_options o = {.windows.n = 64, .rows = 8, .seed = 1};
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
@@ -263,12 +246,13 @@ duo_status duo_cli_eval(int argc, char **argv)
          "small, big, skip, random:SHARE_OF_BIG, pattern:BSB-, router or file:ROUTES; repeatable",
          DUO_OPTION_REPEATED, &o.policies, 0, 0},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
-         DUO_OPTION_TEXT, &o.tokens, 0, 0},
-        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.domain, 0, 0},
+         DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
+        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
+         0, 0},
         {"--windows", "N", "held-out windows, spread evenly (default 64)", DUO_OPTION_SIZE,
-         &o.windows, 1, 1e9},
+         &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
-         &o.seq_len, 1, 1e9},
+         &o.windows.T, 1, 1e9},
         {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
         {"--layers", NULL, "also print the share of each module per layer", DUO_OPTION_FLAG,

@@ -10,8 +10,9 @@
 #include "summary.h"
 
 typedef struct oracle_options {
-    const char *checkpoint, *budget, *modules, *tokens, *domain, *output;
-    size_t windows, seq_len, max_nodes;
+    const char *checkpoint, *budget, *modules, *output;
+    duo_cli_windows windows;
+    size_t max_nodes;
     bool skip;
 } oracle_options;
 
@@ -41,26 +42,6 @@ static duo_status check_budget(const duo_oracle_setting *setting, const duo_chec
                     duo_checkpoint_path(checkpoint), L);
 }
 
-static duo_status open_sequences(duo_sequences *sequences, const oracle_options *o,
-                                 const duo_checkpoint *checkpoint)
-{
-    const size_t most = duo_checkpoint_config(checkpoint)->max_seq;
-    const size_t T = o->seq_len > 0 ? o->seq_len : most;
-    duo_tokens *tokens = NULL;
-    int domain = -1;
-    if (T > most)
-        return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
-                        duo_checkpoint_path(checkpoint), most);
-    duo_status status = duo_cli_open_tokens(o->tokens, checkpoint, &tokens);
-    if (status == DUO_OK) status = duo_cli_find_domain(&domain, tokens, o->domain);
-    if (status == DUO_OK) status = duo_sequences_held_out(sequences, tokens, domain, o->windows, T);
-    if (status == DUO_OK)
-        printf("%zu held-out windows of %zu tokens from %s%s%s\n", sequences->R, T,
-               duo_tokens_path(tokens), o->domain ? ", domain " : "", o->domain ? o->domain : "");
-    duo_tokens_close(tokens);
-    return status;
-}
-
 static void print_result(const duo_oracle_setting *setting, const duo_trace_summary *s,
                          const duo_config *config, double tokens, double seconds)
 {
@@ -88,11 +69,12 @@ static duo_status run(const oracle_options *o, const duo_oracle_setting *setting
     duo_trace trace = {0};
     duo_trace_summary summary = {0};
     duo_cli_task task = {.name = "oracle", .unit = "tokens"};
-    duo_status status = duo_cli_open_model(o->checkpoint, &checkpoint, &model);
+    duo_status status = duo_cli_check_output(o->output);
+    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, &checkpoint, &model);
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;
     if ((status = check_budget(setting, checkpoint)) != DUO_OK) goto done;
-    if ((status = open_sequences(&sequences, o, checkpoint)) != DUO_OK) goto done;
+    if ((status = duo_cli_held_out(&sequences, &o->windows, checkpoint)) != DUO_OK) goto done;
     if ((status = duo_trace_create(&trace, &sequences, config->n_layers)) != DUO_OK) goto done;
 
     task.started = duo_cli_seconds();
@@ -125,7 +107,7 @@ done:
 
 duo_status duo_cli_oracle(int argc, char **argv)
 {
-    oracle_options o = {.budget = "none", .modules = "small,big", .windows = 16};
+    oracle_options o = {.budget = "none", .modules = "small,big", .windows.n = 16};
     duo_oracle_setting setting;
     bool help = false;
     const duo_positional positionals[] = {
@@ -139,12 +121,13 @@ duo_status duo_cli_oracle(int argc, char **argv)
          &o.modules, 0, 0},
         {"--skip", NULL, "add skip to the modules", DUO_OPTION_FLAG, &o.skip, 0, 0},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
-         DUO_OPTION_TEXT, &o.tokens, 0, 0},
-        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.domain, 0, 0},
+         DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
+        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
+         0, 0},
         {"--windows", "N", "held-out windows, spread evenly (default 16)", DUO_OPTION_SIZE,
-         &o.windows, 1, 1e9},
+         &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
-         &o.seq_len, 1, 1e9},
+         &o.windows.T, 1, 1e9},
         {"--output", "ROUTES.h5", "write tokens, routes and losses", DUO_OPTION_TEXT, &o.output, 0,
          0},
         {"--max-nodes", "N", "states of a layer held at a time (default: what 512 MiB hold)",

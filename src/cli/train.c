@@ -20,7 +20,7 @@ static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
     return status;
 }
 
-static duo_status train(duo_recipe *recipe, const char *path, const char *checkpoints, bool resume)
+static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume)
 {
     char folder[2 * DUO_PATH_MAX];
     duo_session session = {0};
@@ -29,8 +29,8 @@ static duo_status train(duo_recipe *recipe, const char *path, const char *checkp
     duo_status status = duo_session_open(&session, recipe, folder, resume);
     if (status == DUO_OK) status = duo_session_run(&session, &interrupted);
     if (status == DUO_OK && interrupted)
-        fprintf(stderr, "stopped after step %llu, saved; go on with: duo train %s --resume\n",
-                (unsigned long long)session.progress.step, path);
+        fprintf(stderr, "stopped after step %llu, saved; the same command with --resume goes on\n",
+                (unsigned long long)session.progress.step);
     else if (status == DUO_OK) {
         char hash[33];
         printf("%s: all stages done after %llu steps, model hash %s\n", folder,
@@ -82,7 +82,7 @@ duo_status duo_cli_train(int argc, char **argv)
         goto done;
     }
     if (!path) {
-        status = duo_fail(DUO_EUSAGE, "duo train: RECIPE is missing (see duo train --help)");
+        status = duo_fail(DUO_EUSAGE, "RECIPE is missing; see duo train --help");
         goto done;
     }
     if ((status = duo_recipe_load(&recipe, path, overrides.text, overrides.n)) != DUO_OK) goto done;
@@ -93,7 +93,7 @@ duo_status duo_cli_train(int argc, char **argv)
         status = duo_cli_dry_run(recipe);
         goto done;
     }
-    status = train(recipe, path, checkpoints, resume);
+    status = train(recipe, checkpoints, resume);
     recipe = NULL; /* the session's */
 
 done:

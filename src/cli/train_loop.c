@@ -19,7 +19,8 @@ static void want_stop(int signal_number)
 /* A second signal of the kind ends the process at once, as if no handler were there. */
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = want_stop, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = want_stop,
+                               .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -139,6 +140,9 @@ static duo_status validate(stage_run *r, bool *best)
     duo_session *s = r->session;
     const duo_status status =
         duo_trainer_validate(s->trainer, s->tokens, &r->held_out, r->held_usage);
+    if (status == DUO_OK && !isfinite(r->held_out))
+        return duo_fail(DUO_ENUMBER, "stage %s, step %" PRIu64 ": held-out loss %g: not finite",
+                        r->stage->name, s->progress.step, r->held_out);
     *best = status == DUO_OK && (s->progress.best_loss == 0 || r->held_out < s->progress.best_loss);
     if (*best) s->progress.best_loss = r->held_out;
     return status;
