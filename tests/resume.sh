@@ -56,6 +56,7 @@ compare() {
 train() {
     local resume=()
     compgen -G "$1/tiny/step-*.h5" >/dev/null && resume=(--resume)
+    rm -f "$1.log" # who waits for a line must not find that of the run before
     OMP_NUM_THREADS=$2 "$duo" train tiny.conf --checkpoints "$1" "${resume[@]}" >"$1.log" 2>&1 &
     pid=$!
 }
