@@ -291,6 +291,28 @@ START_TEST(a_writer_given_up_leaves_nothing)
 }
 END_TEST
 
+START_TEST(the_next_writer_removes_what_a_killed_one_left)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        duo_store_writer *writer = NULL;
+        duo_store_create(&writer, "x.h5", DUO_KIND_TOKENS);
+        raise(SIGKILL);
+    }
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_uint_eq(files_here(), 1);
+    static const char *const others[] = {"x.h5.tmp-", "x.h5.tmp-12x", "ax.h5.tmp-2", "x.h5.tmp--1"};
+    const size_t kept = sizeof others / sizeof *others + 1;
+    char alive[40];
+    snprintf(alive, sizeof alive, "x.h5.tmp-%ld", (long)getppid());
+    spill(alive, "", 0);
+    for (size_t i = 0; i + 1 < kept; i++) spill(others[i], "", 0);
+    write_small("x.h5", 1.5f);
+    ck_assert_uint_eq(files_here(), kept + 1);
+    ck_assert_int_eq(access(alive, F_OK), 0);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- taking in */
 
 START_TEST(a_plain_hdf5_file_is_sealed)
@@ -382,6 +404,7 @@ int main(void)
                                   full_disk_keeps_the_old_file,
                                   after_a_failure_the_next_file_can_be_written,
                                   a_writer_given_up_leaves_nothing,
+                                  the_next_writer_removes_what_a_killed_one_left,
                                   a_plain_hdf5_file_is_sealed,
                                   damaged_hdf5_files_stay_behind_the_fence};
     return run_suite("store", tests, sizeof tests / sizeof tests[0]);

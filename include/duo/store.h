@@ -77,7 +77,8 @@ typedef struct duo_store_writer duo_store_writer;
 
 /**
  * Begin a file. Bytes go to `path`.tmp-PID until the commit; readers of `path` see the old file
- * or the new one, never half of one. The caller frees *writer in every case.
+ * or the new one, never half of one. What a writer of this path that was killed has left is
+ * removed. The caller frees *writer in every case.
  */
 duo_status duo_store_create(duo_store_writer **writer, const char *path, duo_kind kind);
 
@@ -134,7 +135,7 @@ typedef struct duo_attribute {
 /**
  * Map a sealed file after verifying block, length and content hash. Errors: DUO_EIO when it
  * cannot be read; DUO_EDATA when it is damaged (the message names the first dataset whose hash
- * fails), of another kind or of a newer version. The caller closes *store.
+ * fails) or of another kind; DUO_EINVAL when it is of a newer version. The caller closes *store.
  */
 duo_status duo_store_open(duo_store **store, const char *path, duo_kind kind);
 void duo_store_close(duo_store *store);

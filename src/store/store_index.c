@@ -260,8 +260,8 @@ duo_status store_block_check(const char *path, const unsigned char *file, size_t
     if (!duo_hash_equal(digest, duo_hash_bytes(file, body)))
         return duo_fail(DUO_EDATA, "%s: the user block is damaged", path);
     if (version != STORE_VERSION)
-        return duo_fail(DUO_EDATA, "%s: container version %" PRIu32 "; this program reads %d", path,
-                        version, STORE_VERSION);
+        return duo_fail(DUO_EINVAL, "%s: container version %" PRIu32 "; this program reads %d",
+                        path, version, STORE_VERSION);
     if (kind < DUO_KIND_CHECKPOINT || kind > DUO_KIND_PROBE)
         return duo_fail(DUO_EDATA, "%s: unknown kind %" PRIu32, path, kind);
     header->kind = (duo_kind)kind;

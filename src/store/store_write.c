@@ -27,14 +27,6 @@ struct duo_store_writer {
     size_t attribute_count, attribute_room;
 };
 
-char *store_temp_path(const char *path, pid_t pid)
-{
-    const size_t bytes = strlen(path) + 32;
-    char *temp = malloc(bytes);
-    if (temp) snprintf(temp, bytes, "%s.tmp-%ld", path, (long)pid);
-    return temp;
-}
-
 static duo_status no_memory(const duo_store_writer *writer)
 {
     return duo_fail(DUO_ENOMEM, "%s: no memory to write it", writer->path);
@@ -102,6 +94,7 @@ duo_status duo_store_create(duo_store_writer **out, const char *path, duo_kind k
     else if (kind < DUO_KIND_CHECKPOINT || kind > DUO_KIND_PROBE)
         status = duo_fail(DUO_EINVAL, "%s: a file needs a kind", path);
     if (status == DUO_OK) {
+        store_temp_sweep(path);
         store_hdf5_start();
         status = create_hdf5(writer);
     }
@@ -498,10 +491,7 @@ static duo_status verify(const duo_store_writer *writer)
 static duo_status sync_folder(const duo_store_writer *writer)
 {
     duo_status status = DUO_OK;
-    const char *slash = strrchr(writer->path, '/');
-    char *folder = slash == writer->path ? strdup("/")
-                   : slash               ? strndup(writer->path, (size_t)(slash - writer->path))
-                                         : strdup(".");
+    char *folder = store_folder_of(writer->path);
     if (!folder) return no_memory(writer);
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0)
