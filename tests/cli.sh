@@ -86,6 +86,39 @@ for command in 'oracle --output' 'eval --json' 'eval --routes-out' 'probe --outp
     expect 1 'duo: .: is a folder' "$duo" "${command% *}" none "${command#* }" .
 done
 
+awk 'BEGIN { for (i = 0; i < 400; i++) print "the river number", i, "meets the sea" }' >"my text.txt"
+sed 's/.*/{"body": "&"}/' "my text.txt" >lines.jsonl
+printf '{"body": "no end' >bad.jsonl
+prepare() { "$duo" prepare --output t.h5 --vocab-size 290 --json-key body "$@"; }
+expect 2 'duo prepare: --output is missing; see duo prepare --help' "$duo" prepare --input lines.jsonl
+expect 2 'duo prepare: --input is missing; see duo prepare --help' prepare
+expect 2 'duo prepare: --tokenizer and --vocab-size exclude each other' \
+    prepare --tokenizer x.model --input lines.jsonl
+expect 2 'duo prepare: --input: stands before the first --domain' prepare --input a --domain b --input c
+expect 2 'duo prepare: --input: missing for domain b' prepare --domain a --input x --domain b
+expect 1 'duo: nowhere/x: cannot be written: No such file or directory' \
+    "$duo" prepare --output nowhere/x --input lines.jsonl
+expect 1 'duo: .: is a folder' "$duo" prepare --output . --input lines.jsonl
+expect 1 'duo: gone.txt: cannot open: No such file or directory' prepare --input gone.txt
+expect 1 "duo: bad.jsonl:1: not JSON: premature end of input near '\"no end' at byte 16" \
+    prepare --input bad.jsonl
+prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
+    { cat err; failures=$((failures + 1)); }
+shows 't.h5: written'
+shows 'vocabulary 290, unigram entropy of the held-out tokens'
+cp t.h5 before.h5
+prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
+    { cat err; failures=$((failures + 1)); }
+shows 't.h5: up to date'
+cmp t.h5 before.h5 || failures=$((failures + 1))
+prepare --input lines.jsonl >out 2>err
+if [ $? != 1 ] || [ "$(tail -n 1 err)" != \
+    'duo: t.h5: exists and was made from other inputs; --force replaces it' ]; then
+    echo "another output in the way: $(cat out err)"
+    failures=$((failures + 1))
+fi
+[ "$(ls -d t.h5*)" = t.h5 ] || { ls; failures=$((failures + 1)); }
+
 if [ -w /dev/full ]; then
     expect 1 'duo: standard output: No space left on device' sh -c "'$duo' --help >/dev/full"
 fi

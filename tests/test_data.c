@@ -416,6 +416,7 @@ START_TEST(bad_inputs_are_named)
     write_jsonl("good.jsonl", 0, 30);
     refused(prepare_file("good.jsonl", 100000), DUO_EINVAL, "100000 is too large");
     refused(prepare_file("good.jsonl", 260), DUO_EINVAL, "260 is too small");
+    refused(prepare_file("good.jsonl", 2), DUO_EINVAL, "2 is too small: marks, bytes and");
 
     const char *const same[] = {"good.jsonl"};
     const duo_source_domain leak = {"text", same, 1, same, 1};
@@ -462,10 +463,51 @@ START_TEST(json_strings_are_read_strictly)
 }
 END_TEST
 
+/* With a byte order mark and without, a text is the same tokens. */
+START_TEST(byte_order_marks_are_no_text)
+{
+    static const char *const endings[] = {"txt", "jsonl"};
+    for (size_t e = 0; e < 2; e++) {
+        char names[2][16], line[400];
+        duo_tokens *tokens[2] = {NULL, NULL};
+        for (size_t m = 0; m < 2; m++) {
+            snprintf(names[m], sizeof names[m], "%zu.%s", m, endings[e]);
+            FILE *out = fopen(names[m], "wb");
+            ck_assert_ptr_nonnull(out);
+            if (m == 1) fputs("\xEF\xBB\xBF", out);
+            for (size_t i = 0; i < 20; i++) {
+                snprintf(line, sizeof line, "the river and the sea, %zu times the stone", i);
+                fprintf(out, e ? "{\"text\": \"%s\"}\n" : "%s\n", line);
+            }
+            ck_assert_int_eq(fclose(out), 0);
+            ok(prepare_file(names[m], 290));
+            ok(duo_tokens_open(&tokens[m], "out.h5"));
+            ck_assert_int_eq(remove("out.h5"), 0);
+        }
+        for (duo_split s = DUO_TRAIN; s <= DUO_HELD_OUT; s++) {
+            const size_t n = duo_tokens_count(tokens[0], s, -1);
+            ck_assert_uint_eq(n, duo_tokens_count(tokens[1], s, -1));
+            ck_assert_uint_eq(duo_tokens_bytes(tokens[0], s, -1),
+                              duo_tokens_bytes(tokens[1], s, -1));
+            int32_t *a = calloc(n, sizeof *a), *b = calloc(n, sizeof *b);
+            duo_tokens_window(tokens[0], s, -1, n - 1, 0, a);
+            duo_tokens_window(tokens[1], s, -1, n - 1, 0, b);
+            ck_assert_int_eq(memcmp(a, b, n * sizeof *a), 0);
+            free(a);
+            free(b);
+        }
+        for (size_t m = 0; m < 2; m++) duo_tokens_close(tokens[m]);
+    }
+    spill("mark.txt", "\xEF\xBB\xBF", 3);
+    refused(prepare_file("mark.txt", 290), DUO_EINVAL, "mark.txt: holds no document");
+}
+END_TEST
+
 /* ---------------------------------------------------------------- token files */
 
 /* A token file whose ids are their own positions, so that a window says where it is from. */
-static void write_tokens(const char *path, size_t n, const char *names, size_t second)
+static void write_version(const char *path, size_t n, const char *names, size_t second,
+                          const uint64_t *version)
 {
     uint32_t *ids = calloc(n, sizeof *ids);
     for (uint32_t i = 0; i < n; i++) ids[i] = i;
@@ -485,9 +527,15 @@ static void write_tokens(const char *path, size_t n, const char *names, size_t s
     ok(duo_store_write(writer, "/tokenizer", DUO_U8, shape(1, 5, 0, 0, 0), bytes));
     ok(duo_store_set_u64(writer, "/", "vocab_size", n));
     if (names) ok(duo_store_set_text(writer, "/", "domains", names));
+    if (version) ok(duo_store_set_u64(writer, "/", "format_version", *version));
     ok(duo_store_commit(writer));
     duo_store_writer_free(writer);
     free(ids);
+}
+
+static void write_tokens(const char *path, size_t n, const char *names, size_t second)
+{
+    write_version(path, n, names, second, NULL);
 }
 
 START_TEST(windows_tile_the_domains)
@@ -578,6 +626,9 @@ START_TEST(token_files_are_checked)
         }
     }
     duo_tokens *tokens = NULL;
+    const uint64_t newer = 2;
+    write_version("t.h5", 5000, NULL, 0, &newer);
+    refused(duo_tokens_open(&tokens, "t.h5"), DUO_EINVAL, "t.h5: tokens of format 2");
     write_tokens("t.h5", 5000, NULL, 0);
     blob file = slurp("t.h5");
     file.data[file.size / 2 + BLOCK / 2] ^= 1;
@@ -711,6 +762,7 @@ int main(void)
         bad_inputs_are_named,
         plain_text_is_read_in_chunks,
         json_strings_are_read_strictly,
+        byte_order_marks_are_no_text,
         windows_tile_the_domains,
         files_of_other_tools_need_no_domains,
         token_files_are_checked,

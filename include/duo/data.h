@@ -96,8 +96,8 @@ typedef enum duo_split { DUO_TRAIN, DUO_HELD_OUT } duo_split;
 /** An open, verified token file; the tokens are mapped. */
 typedef struct duo_tokens duo_tokens;
 
-/** DUO_EDATA when the file is damaged or an id is not below its vocab_size. The caller closes
- * *tokens. */
+/** DUO_EDATA when the file is damaged or an id is not below its vocab_size, DUO_EINVAL when it is
+ * of a newer version. The caller closes *tokens. */
 duo_status duo_tokens_open(duo_tokens **tokens, const char *path);
 void duo_tokens_close(duo_tokens *tokens);
 

@@ -87,7 +87,7 @@ duo_status data_segment_encode(const duo_tokenizer *tokenizer, const char *text,
 
 /* ---------------------------------------------------------------- token files */
 
-enum { DATA_MAX_DOMAINS = 64 };
+enum { DATA_MAX_DOMAINS = 64, DATA_TOKENS_VERSION = 1 };
 
 /** One split as it is being encoded. */
 typedef struct data_stream {

@@ -374,6 +374,8 @@ static duo_status write_attributes(duo_store_writer *writer, job *j)
     double entropy = 0.0;
     duo_status status = data_unigram_entropy(&entropy, held->tokens.mapped, data_token_type(V),
                                              (size_t)held->n_tokens, V);
+    if (status == DUO_OK)
+        status = duo_store_set_u64(writer, "/", "format_version", DATA_TOKENS_VERSION);
     if (status == DUO_OK) status = duo_store_set_u64(writer, "/", "vocab_size", V);
     if (status == DUO_OK) status = duo_store_set_text(writer, "/", "sources", j->sources);
     if (status == DUO_OK) status = duo_store_set_text(writer, "/", "domains", j->domains);

@@ -8,7 +8,8 @@
 
 static duo_status refused(const data_spool *spool)
 {
-    return duo_fail(DUO_EIO, "%s: no temporary file beside it: %s", spool->where, strerror(errno));
+    return duo_fail(DUO_EIO, "%s: cannot keep a temporary file beside it: %s", spool->where,
+                    strerror(errno));
 }
 
 duo_status data_spool_create(data_spool *spool, const char *output)

@@ -48,6 +48,14 @@ size_t data_utf8_prefix(const char *text, size_t bytes)
     return i;
 }
 
+/* Some editors begin a file with a byte order mark (U+FEFF), which is no text: its bytes, or 0. */
+static size_t mark_length(const char *text, size_t bytes)
+{
+    static const char mark[] = "\xEF\xBB\xBF";
+    const size_t length = sizeof mark - 1;
+    return bytes >= length && memcmp(text, mark, length) == 0 ? length : 0;
+}
+
 static duo_status not_utf8(const char *path, uint64_t offset)
 {
     return duo_fail(DUO_EINVAL, "%s: byte %" PRIu64 ": not UTF-8", path, offset);
@@ -137,8 +145,9 @@ static duo_status read_plain(data_corpus *corpus, data_source *source, FILE *fil
             status = not_utf8(source->path, source->bytes - kept + valid);
             break;
         }
+        const size_t mark = source->bytes == 0 ? mark_length(chunk, valid) : 0;
         source->bytes += got;
-        status = add_text(corpus, chunk, valid);
+        status = add_text(corpus, chunk + mark, valid - mark);
         kept = have - valid;
         memmove(chunk, chunk + valid, kept);
         if (got == 0) break;
@@ -194,11 +203,13 @@ static duo_status read_lines(data_corpus *corpus, data_source *source, FILE *fil
             status = not_utf8(source->path, start + valid);
             break;
         }
-        if (is_blank(line, length)) continue;
+        const size_t mark = start == 0 ? mark_length(line, length) : 0;
+        if (is_blank(line + mark, length - mark)) continue;
         json_t *object = NULL;
         const char *text = NULL;
         size_t bytes = 0;
-        status = parse_line(&object, &text, &bytes, line, length, key, source->path, number);
+        status = parse_line(&object, &text, &bytes, line + mark, length - mark, key, source->path,
+                            number);
         if (status == DUO_OK && bytes == 0) {
             if (without_text++ == 0) first_without = number;
         } else if (status == DUO_OK && (status = begin_document(corpus, source)) == DUO_OK) {

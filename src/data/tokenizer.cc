@@ -228,21 +228,30 @@ class Lines : public sentencepiece::SentenceIterator
     std::string line_;
 };
 
+/* Pieces that every vocabulary of ours has. */
+constexpr size_t MARKS_AND_BYTES = 3 + 256;
+
+duo_status too_small(size_t vocab_size, size_t needed, const char *where)
+{
+    return duo_fail(DUO_EINVAL,
+                    "%s: a vocabulary of %zu is too small: marks, bytes and the characters of the "
+                    "text are at least %zu pieces",
+                    where, vocab_size, needed);
+}
+
 /* SentencePiece says "Vocabulary size is smaller than required_chars. 270 vs 306. ..." */
 duo_status training_failed(const char *message, size_t vocab_size, const char *where)
 {
-    const char *too_small = strstr(message, "smaller than required_chars");
-    if (!too_small) return duo_fail(DUO_EINVAL, "%s: no vocabulary: %s", where, message);
-    const char *needed = strstr(too_small, " vs ");
-    return duo_fail(DUO_EINVAL,
-                    "%s: a vocabulary of %zu is too small: marks, bytes and the characters of the "
-                    "text are %ld pieces",
-                    where, vocab_size, needed ? std::strtol(needed + 4, nullptr, 10) : 0);
+    const char *needed = strstr(message, "smaller than required_chars");
+    if (needed) needed = strstr(needed, " vs ");
+    if (!needed) return duo_fail(DUO_EINVAL, "%s: no vocabulary: %s", where, message);
+    return too_small(vocab_size, std::strtoul(needed + 4, nullptr, 10), where);
 }
 
 duo_status train(duo_tokenizer **tokenizer, size_t vocab_size, data_next_line *next, void *context,
                  const char *where)
 {
+    if (vocab_size < MARKS_AND_BYTES) return too_small(vocab_size, MARKS_AND_BYTES, where);
     Lines lines(next, context);
     if (lines.done()) return duo_fail(DUO_EINVAL, "%s: no text to train a vocabulary on", where);
     std::string model;

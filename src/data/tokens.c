@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +159,17 @@ static duo_status read_names(duo_tokens *tokens)
     return DUO_OK;
 }
 
+/* Files of other tools may not state it. */
+static duo_status check_version(const duo_tokens *tokens)
+{
+    uint64_t version = DATA_TOKENS_VERSION;
+    if (!duo_store_attribute(tokens->store, "/", "format_version")) return DUO_OK;
+    const duo_status status = duo_store_get_u64(tokens->store, "/", "format_version", &version);
+    if (status != DUO_OK || version == DATA_TOKENS_VERSION) return status;
+    return duo_fail(DUO_EINVAL, "%s: tokens of format %" PRIu64 ", this program reads %d",
+                    duo_tokens_path(tokens), version, DATA_TOKENS_VERSION);
+}
+
 static duo_status read_vocab_size(duo_tokens *tokens)
 {
     uint64_t vocab_size = 0;
@@ -177,6 +189,7 @@ duo_status duo_tokens_open(duo_tokens **out, const char *path)
     duo_tokens *tokens = calloc(1, sizeof *tokens);
     if (!tokens) return duo_fail(DUO_ENOMEM, "%s: no memory to open it", path);
     duo_status status = duo_store_open(&tokens->store, path, DUO_KIND_TOKENS);
+    if (status == DUO_OK) status = check_version(tokens);
     if (status == DUO_OK) status = read_vocab_size(tokens);
     if (status == DUO_OK) status = read_names(tokens);
     if (status == DUO_OK)
