@@ -77,7 +77,8 @@ extract_all() {
     print_row domain source version documents train held_out licence sha256 >&3
     for entry in "${available[@]}"; do
         IFS='|' read -r domain package format licence file hash <<<"$entry"
-        version=$(dpkg-deb -f "$file" Version) || fail "$file: not a Debian package"
+        version=$(dpkg-deb -f "$file" Version 2>/dev/null) ||
+            fail "$file: not a whole Debian package, delete it"
         rm -rf "$scratch/root"
         mkdir "$scratch/root"
         dpkg-deb -x "$file" "$scratch/root" 2>/dev/null ||
@@ -144,7 +145,11 @@ cache=$out/packages
 table=$out/corpora.txt
 stamp=$out/.corpora.stamp
 mkdir -p "$cache"
-scratch=$(mktemp -d "$out/.corpora.XXXXXX")
+exec 9<"$out"
+flock -n 9 || fail "$out: another get_corpora.sh is at work there"
+scratch=$out/.corpora.tmp # under the lock: what is there was left by a run that was killed
+rm -rf "$scratch"
+mkdir "$scratch"
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

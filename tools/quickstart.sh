@@ -25,7 +25,7 @@ $duo prepare --output $tokens --vocab-size 4096 \
     --domain code --input data/code/train.jsonl --held-out data/code/held_out.jsonl
 
 say "training: stage duo, then stage router"
-if [ -e $run/latest ]; then
+if compgen -G "$run/step-*.h5" >/dev/null; then
     $duo train $recipe --resume
 else
     $duo train $recipe
