@@ -5,7 +5,7 @@
 #include "dry_run.h"
 #include "duo/kernels.h"
 #include "options.h"
-#include "train_session.h"
+#include "training.h"
 
 /* A recipe may leave the vocabulary to the token file. */
 static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
@@ -23,21 +23,21 @@ static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
 static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume)
 {
     char folder[2 * DUO_PATH_MAX];
-    duo_session session = {0};
+    duo_training training = {0};
     bool interrupted = false;
     snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
-    duo_status status = duo_session_open(&session, recipe, folder, resume);
-    if (status == DUO_OK) status = duo_session_run(&session, &interrupted);
+    duo_status status = duo_training_open(&training, recipe, folder, resume);
+    if (status == DUO_OK) status = duo_training_run(&training, &interrupted);
     if (status == DUO_OK && interrupted)
         fprintf(stderr, "stopped after step %llu, saved; the same command with --resume goes on\n",
-                (unsigned long long)session.progress.step);
+                (unsigned long long)training.progress.step);
     else if (status == DUO_OK) {
         char hash[33];
         printf("%s: all stages done after %llu steps, model hash %s\n", folder,
-               (unsigned long long)session.progress.step,
-               duo_hash_text(hash, duo_model_hash(session.model)));
+               (unsigned long long)training.progress.step,
+               duo_hash_text(hash, duo_model_hash(training.model)));
     }
-    duo_session_close(&session);
+    duo_training_close(&training);
     return status;
 }
 
@@ -94,7 +94,7 @@ duo_status duo_cli_train(int argc, char **argv)
         goto done;
     }
     status = train(recipe, checkpoints, resume);
-    recipe = NULL; /* the session's */
+    recipe = NULL; /* owned by the training */
 
 done:
     duo_recipe_free(recipe);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common.h"
-#include "train_session.h"
+#include "training.h"
 
 static volatile sig_atomic_t stop_wanted;
 
@@ -27,7 +27,7 @@ static void catch_signals(void)
 
 /* One stage while it runs. */
 typedef struct stage_run {
-    duo_session *session;
+    duo_training *training;
     const duo_stage_recipe *stage;
     duo_step_report report;
     double held_out;      /* latest held-out loss; NaN: not measured at this step */
@@ -58,7 +58,7 @@ static void write_usage(FILE *out, const char *key, const uint64_t *usage, size_
 /* What depends on the state comes first, what depends on the clock last. */
 static duo_status log_step(stage_run *r)
 {
-    duo_session *s = r->session;
+    duo_training *s = r->training;
     const size_t L = s->model->params.config.n_layers;
     const double now = duo_cli_seconds(), elapsed = now - r->last_time;
     const uint64_t steps = s->progress.stage_step - r->last_step;
@@ -91,7 +91,7 @@ static duo_status log_step(stage_run *r)
 
 static void show_progress(const stage_run *r, double tokens_per_s)
 {
-    const duo_session *s = r->session;
+    const duo_training *s = r->training;
     char text[160], eta[16];
     const double left = (double)(r->stage->steps - s->progress.stage_step) *
                         (double)r->report.tokens / tokens_per_s;
@@ -109,7 +109,7 @@ static void show_progress(const stage_run *r, double tokens_per_s)
 
 static duo_status save(stage_run *r, bool best, bool end_of_stage)
 {
-    duo_session *s = r->session;
+    duo_training *s = r->training;
     size_t bytes = 0;
     const void *tokenizer = duo_tokens_tokenizer(s->tokens, &bytes);
     const duo_checkpoint_state state = {
@@ -137,7 +137,7 @@ static bool every(uint64_t step, uint64_t period)
 
 static duo_status validate(stage_run *r, bool *best)
 {
-    duo_session *s = r->session;
+    duo_training *s = r->training;
     const duo_status status =
         duo_trainer_validate(s->trainer, s->tokens, &r->held_out, r->held_usage);
     if (status == DUO_OK && !isfinite(r->held_out))
@@ -152,7 +152,7 @@ static duo_status validate(stage_run *r, bool *best)
 
 static duo_status one_step(stage_run *r)
 {
-    duo_session *s = r->session;
+    duo_training *s = r->training;
     const duo_stage_recipe *stage = r->stage;
     duo_status status = duo_trainer_step(s->trainer, &s->progress, &r->report);
     if (status != DUO_OK) return status;
@@ -174,7 +174,7 @@ static duo_status one_step(stage_run *r)
     return status;
 }
 
-static duo_status sampler_create(duo_session *s, const duo_stage_recipe *stage)
+static duo_status sampler_create(duo_training *s, const duo_stage_recipe *stage)
 {
     const duo_recipe *recipe = s->recipe;
     double *weights = NULL;
@@ -191,7 +191,7 @@ static duo_status sampler_create(duo_session *s, const duo_stage_recipe *stage)
     return status;
 }
 
-static duo_status enter_stage(duo_session *s, const duo_stage_recipe *stage)
+static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     duo_status status = DUO_OK;
     if (stage->kind == DUO_STAGE_ROUTER && s->model->params.config.router_modules != stage->modules)
@@ -207,7 +207,7 @@ static duo_status enter_stage(duo_session *s, const duo_stage_recipe *stage)
     return status;
 }
 
-static void leave_stage(duo_session *s)
+static void leave_stage(duo_training *s)
 {
     duo_trainer_free(s->trainer);
     duo_sampler_free(s->sampler);
@@ -215,10 +215,10 @@ static void leave_stage(duo_session *s)
     s->sampler = NULL;
 }
 
-static duo_status run_stage(duo_session *s, const duo_stage_recipe *stage)
+static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     const size_t L = s->recipe->model.n_layers;
-    stage_run r = {.session = s, .stage = stage, .held_out = NAN};
+    stage_run r = {.training = s, .stage = stage, .held_out = NAN};
     r.held_usage = calloc(L * DUO_MODULES, sizeof *r.held_usage);
     duo_status status = r.held_usage ? enter_stage(s, stage) : duo_fail(DUO_ENOMEM, "no memory");
     r.last_time = duo_cli_seconds();
@@ -239,7 +239,7 @@ static duo_status run_stage(duo_session *s, const duo_stage_recipe *stage)
     return status;
 }
 
-duo_status duo_session_run(duo_session *s, bool *interrupted)
+duo_status duo_training_run(duo_training *s, bool *interrupted)
 {
     catch_signals();
     duo_status status = DUO_OK;

@@ -1,4 +1,4 @@
-#include "train_session.h"
+#include "training.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -12,7 +12,7 @@
 
 /* ---------------------------------------------------------------- opening */
 
-static duo_status open_tokens(duo_session *s)
+static duo_status open_tokens(duo_training *s)
 {
     const duo_recipe *recipe = s->recipe;
     if (recipe->tokens[0] == '\0')
@@ -46,7 +46,7 @@ static void warn_of_changes(const char *now, const char *before, const char *pat
 }
 
 /* A changed recipe may go on as long as it means the same model at the same stage. */
-static duo_status check_resumable(const duo_session *s)
+static duo_status check_resumable(const duo_training *s)
 {
     const duo_checkpoint *from = s->resumed;
     const char *path = duo_checkpoint_path(from);
@@ -77,7 +77,7 @@ static duo_status check_resumable(const duo_session *s)
     return DUO_OK;
 }
 
-static duo_status restore(duo_session *s)
+static duo_status restore(duo_training *s)
 {
     duo_status status = duo_run_newest(s->run, &s->resumed);
     if (status == DUO_OK) status = check_resumable(s);
@@ -89,7 +89,7 @@ static duo_status restore(duo_session *s)
     return duo_run_rewind_log(s->run, s->progress.step);
 }
 
-static duo_status begin(duo_session *s)
+static duo_status begin(duo_training *s)
 {
     const duo_status status = duo_model_create(&s->model, &s->recipe->model);
     if (status == DUO_OK) duo_model_init(s->model, DUO_ALL_GROUPS, s->recipe->seed);
@@ -97,7 +97,7 @@ static duo_status begin(duo_session *s)
 }
 
 /* The resolved recipe beside the checkpoints, for people; each checkpoint holds its own. */
-static duo_status write_recipe(const duo_session *s)
+static duo_status write_recipe(const duo_training *s)
 {
     const char *path = duo_run_path(s->run, "recipe.conf");
     FILE *file = fopen(path, "w");
@@ -106,7 +106,7 @@ static duo_status write_recipe(const duo_session *s)
     return duo_fail(DUO_EIO, "%s: cannot be written", path);
 }
 
-duo_status duo_session_open(duo_session *s, duo_recipe *recipe, const char *folder, bool resume)
+duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *folder, bool resume)
 {
     s->recipe = recipe;
     s->started = duo_cli_seconds();
@@ -122,7 +122,7 @@ duo_status duo_session_open(duo_session *s, duo_recipe *recipe, const char *fold
     return status;
 }
 
-void duo_session_close(duo_session *s)
+void duo_training_close(duo_training *s)
 {
     duo_trainer_free(s->trainer);
     duo_sampler_free(s->sampler);
@@ -132,5 +132,5 @@ void duo_session_close(duo_session *s)
     duo_run_close(s->run);
     duo_recipe_free(s->recipe);
     free(s->recipe_text);
-    *s = (duo_session){0};
+    *s = (duo_training){0};
 }

@@ -1,11 +1,11 @@
-#ifndef DUO_CLI_TRAIN_SESSION_H
-#define DUO_CLI_TRAIN_SESSION_H
+#ifndef DUO_CLI_TRAINING_H
+#define DUO_CLI_TRAINING_H
 
 #include "duo/checkpoint.h"
 #include "duo/recipe.h"
 
 /** A run in this process: from a recipe, or from the newest checkpoint of its folder. */
-typedef struct duo_session {
+typedef struct duo_training {
     duo_recipe *recipe;
     char *recipe_text;
     duo_run *run;
@@ -17,20 +17,20 @@ typedef struct duo_session {
     duo_checkpoint *resumed; /**< until its moments have been read */
     double peak;             /**< measured multiply-add rate, FLOP/s */
     double started;          /**< seconds */
-} duo_session;
+} duo_training;
 
 /**
- * Set up everything that comes before the first step. `session` is zeroed by the caller, who
- * calls duo_session_close in every case. The recipe becomes the session's.
+ * Set up everything that comes before the first step. `training` is zeroed by the caller, who
+ * calls duo_training_close in every case. The recipe becomes its own.
  */
-duo_status duo_session_open(duo_session *session, duo_recipe *recipe, const char *folder,
-                            bool resume);
-void duo_session_close(duo_session *session);
+duo_status duo_training_open(duo_training *training, duo_recipe *recipe, const char *folder,
+                             bool resume);
+void duo_training_close(duo_training *training);
 
 /**
  * Run all stages that are left. SIGINT and SIGTERM end it after the step that is running: the
  * state is saved, *interrupted set, and DUO_OK returned.
  */
-duo_status duo_session_run(duo_session *session, bool *interrupted);
+duo_status duo_training_run(duo_training *training, bool *interrupted);
 
 #endif
