@@ -6,6 +6,25 @@
 #include "duo/model.h"
 #include "duo/rng.h"
 
+enum { ALL_MODULES = 1 << DUO_SKIP | 1 << DUO_SMALL | 1 << DUO_BIG };
+
+/* No size is a multiple of a tile; query heads share keys and values. */
+static inline duo_config tiny_config(void)
+{
+    return (duo_config){.n_layers = 2,
+                        .d_model = 18,
+                        .n_heads = 3,
+                        .n_kv_heads = 1,
+                        .d_big = 23,
+                        .d_small = 7,
+                        .vocab_size = 29,
+                        .max_seq = 24,
+                        .norm_eps = 1e-5,
+                        .rope_theta = 10000.0,
+                        .tied_embeddings = true,
+                        .router_modules = ALL_MODULES};
+}
+
 /**
  * Weights at which everything matters: activations keep about unit size through every product, so
  * that no module, head or router vanishes beside the residual stream as it does at the initial

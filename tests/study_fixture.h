@@ -1,0 +1,69 @@
+#ifndef STUDY_FIXTURE_H
+#define STUDY_FIXTURE_H
+
+/* What the suites of the study share: a model, sequences and what a pass over them found. */
+
+#include "duo/kernels.h"
+#include "duo/study.h"
+#include "random_model.h"
+#include "store_fixture.h"
+
+enum { TWO = 1 << DUO_SMALL | 1 << DUO_BIG, R = 3, T = 5, L = 3 };
+
+typedef struct fixture {
+    duo_model *model;
+    duo_sequences sequences;
+    duo_trace trace;
+} fixture;
+
+/* tiny_config() of three layers, so that every route of a position can be tried. */
+static inline duo_config study_config(void)
+{
+    duo_config config = tiny_config();
+    config.n_layers = L;
+    config.max_seq = 64;
+    config.router_modules = TWO;
+    return config;
+}
+
+static inline duo_sequences random_sequences(size_t rows, size_t positions)
+{
+    duo_sequences s = {.R = rows, .T = positions};
+    s.tokens = malloc(rows * (positions + 1) * sizeof *s.tokens);
+    ck_assert_ptr_nonnull(s.tokens);
+    for (size_t i = 0; i < rows * (positions + 1); i++) {
+        const duo_place place = {.step = 77, .position = (uint32_t)i};
+        s.tokens[i] = (int32_t)(duo_random(1, DUO_RNG_TEST, place).word[0] % 29);
+    }
+    return s;
+}
+
+/* One thread but where threads are the question: bits do not depend on them. */
+static inline fixture make_fixture(int threads, size_t rows, size_t positions)
+{
+    fixture f = {0};
+    const duo_config config = study_config();
+    ok(duo_kernels_start(threads));
+    ok(duo_model_create(&f.model, &config));
+    random_model(f.model, 11);
+    f.sequences = random_sequences(rows, positions);
+    ok(duo_trace_create(&f.trace, &f.sequences, L));
+    return f;
+}
+
+static inline void free_fixture(fixture *f)
+{
+    duo_trace_free(&f->trace);
+    duo_sequences_free(&f->sequences);
+    duo_model_free(f->model);
+    duo_kernels_stop();
+}
+
+static inline void search(const fixture *f, duo_module_set modules, int budget, size_t max_nodes,
+                          duo_trace *trace)
+{
+    const duo_oracle_setting setting = {modules, budget, max_nodes};
+    ok(duo_oracle_search(f->model, &f->sequences, &setting, trace, NULL, NULL));
+}
+
+#endif
