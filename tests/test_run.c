@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -389,6 +390,31 @@ START_TEST(lines_are_rewound)
 }
 END_TEST
 
+/* A text that cannot be written whole must not cost the one that is there. */
+START_TEST(texts_are_replaced_whole)
+{
+    duo_run *run;
+    const struct rlimit small = {.rlim_cur = 8, .rlim_max = RLIM_INFINITY};
+    const struct rlimit none = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_write(run, "recipe.conf", "old\n"));
+    ok(duo_run_write(run, "recipe.conf", "new\n"));
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const duo_status status = duo_run_write(run, "recipe.conf", "too long for the disk\n");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    refused(status, DUO_EIO, "r/recipe.conf: cannot write");
+    blob text = slurp("r/recipe.conf");
+    ck_assert_mem_eq(text.data, "new\n", 4);
+    ck_assert_uint_eq(text.size, 4);
+    free(text.data);
+    ck_assert_int_eq(chdir("r"), 0);
+    ck_assert_uint_eq(files_here(), 2); /* recipe, lock */
+    ck_assert_int_eq(chdir(".."), 0);
+    duo_run_close(run);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {folders_are_made,
@@ -403,6 +429,7 @@ int main(void)
                                   an_unreadable_file_is_no_damaged_file,
                                   killed_between_two_names,
                                   what_was_acknowledged_survives_a_kill,
-                                  lines_are_rewound};
+                                  lines_are_rewound,
+                                  texts_are_replaced_whole};
     return run_suite("run", tests, sizeof tests / sizeof tests[0]);
 }

@@ -110,6 +110,9 @@ duo_status duo_run_newest(duo_run *run, duo_checkpoint **checkpoint);
  */
 duo_status duo_run_save(duo_run *run, const duo_checkpoint_state *state, bool best, bool milestone);
 
+/** Write a small text file into the folder; readers see the old one or the new one. */
+duo_status duo_run_write(duo_run *run, const char *name, const char *text);
+
 /** Append one line, which ends in a newline and begins with {"step":N, to metrics.jsonl. */
 duo_status duo_run_log(duo_run *run, const char *line);
 /** Drop lines of metrics.jsonl whose "step" is beyond this one, and those that a crash has torn. */

@@ -22,7 +22,8 @@ static duo_random4 philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, ui
 duo_random4 duo_random(uint64_t seed, duo_purpose purpose, duo_place place)
 {
     assert(place.step >> 48 == 0 && place.layer >> 16 == 0);
-    /* The purpose goes into the key, times an odd constant: two seeds never share a stream. */
+    /* The purpose goes into the key, times an odd constant: of one seed, no two purposes share a
+     * stream, and of one purpose, no two seeds. */
     const uint64_t key = seed ^ ((uint64_t)purpose * UINT64_C(0x9E3779B97F4A7C15));
     return philox(place.position, place.row, (uint32_t)place.step,
                   (uint32_t)(place.step >> 32) << 16 | place.layer, (uint32_t)key,

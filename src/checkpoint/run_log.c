@@ -31,7 +31,7 @@ duo_status run_sync_log(const duo_run *run)
     return run_fail(run, log_file, "sync");
 }
 
-/* ---------------------------------------------------------------- rewinding */
+/* ---------------------------------------------------------------- replacing */
 
 /* A whole line of ours, of a step up to this one. A crash may leave a line without its end, or
  * zeros where its text should be. */
@@ -54,6 +54,29 @@ static FILE *open_stream(const duo_run *run, const char *name, int flags, const 
     return stream;
 }
 
+/* Put the finished temporary file in place of `name`, or remove it. Closes it. */
+static duo_status replace(const duo_run *run, FILE *temp, const char *temp_name, const char *name,
+                          duo_status status)
+{
+    if (status == DUO_OK && (fflush(temp) != 0 || fsync(fileno(temp)) != 0))
+        status = run_fail(run, name, "write");
+    fclose(temp);
+    if (status == DUO_OK && renameat(run->folder_fd, temp_name, run->folder_fd, name) != 0)
+        status = run_fail(run, name, "replace");
+    if (status == DUO_OK) return run_sync_folder(run);
+    unlinkat(run->folder_fd, temp_name, 0);
+    return status;
+}
+
+duo_status duo_run_write(duo_run *run, const char *name, const char *text)
+{
+    const run_temp temp = run_temp_name(name);
+    FILE *to = open_stream(run, temp.name, O_WRONLY | O_CREAT | O_EXCL, "w");
+    if (!to) return run_fail(run, temp.name, "make");
+    const duo_status status = fputs(text, to) >= 0 ? DUO_OK : run_fail(run, name, "write");
+    return replace(run, to, temp.name, name, status);
+}
+
 static duo_status copy_lines(const duo_run *run, FILE *from, FILE *to, uint64_t step)
 {
     char *line = NULL;
@@ -64,8 +87,6 @@ static duo_status copy_lines(const duo_run *run, FILE *from, FILE *to, uint64_t 
         if (belongs(line, (size_t)n, step) && fwrite(line, 1, (size_t)n, to) != (size_t)n)
             status = run_fail(run, log_file, "rewrite");
     if (status == DUO_OK && !feof(from)) status = run_fail(run, log_file, "read");
-    if (status == DUO_OK && (fflush(to) != 0 || fsync(fileno(to)) != 0))
-        status = run_fail(run, log_file, "rewrite");
     free(line);
     return status;
 }
@@ -73,27 +94,13 @@ static duo_status copy_lines(const duo_run *run, FILE *from, FILE *to, uint64_t 
 duo_status duo_run_rewind_log(duo_run *run, uint64_t step)
 {
     const run_temp temp = run_temp_name(log_file);
-    FILE *from = NULL, *to = NULL;
-    duo_status status = DUO_OK;
     if (run->log_fd >= 0) close(run->log_fd); /* of the file that is replaced */
     run->log_fd = -1;
-    from = open_stream(run, log_file, O_RDONLY, "r");
-    if (!from) {
-        if (errno != ENOENT) status = run_fail(run, log_file, "open");
-        goto done;
-    }
-    to = open_stream(run, temp.name, O_WRONLY | O_CREAT | O_EXCL, "w");
-    if (!to) {
-        status = run_fail(run, temp.name, "make");
-        goto done;
-    }
-    if ((status = copy_lines(run, from, to, step)) != DUO_OK) goto done;
-    if (renameat(run->folder_fd, temp.name, run->folder_fd, log_file) != 0)
-        status = run_fail(run, log_file, "replace");
-
-done:
-    if (from) fclose(from);
-    if (to) fclose(to);
-    if (to && status != DUO_OK) unlinkat(run->folder_fd, temp.name, 0);
-    return status == DUO_OK ? run_sync_folder(run) : status;
+    FILE *from = open_stream(run, log_file, O_RDONLY, "r");
+    if (!from) return errno == ENOENT ? DUO_OK : run_fail(run, log_file, "open");
+    FILE *to = open_stream(run, temp.name, O_WRONLY | O_CREAT | O_EXCL, "w");
+    duo_status status = to ? copy_lines(run, from, to, step) : run_fail(run, temp.name, "make");
+    if (to) status = replace(run, to, temp.name, log_file, status);
+    fclose(from);
+    return status;
 }

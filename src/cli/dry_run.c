@@ -42,7 +42,6 @@ static void print_flops(const duo_config *c)
     puts("");
 }
 
-/* `grows`: the model gets routers, for which it is copied once, before the stage is set up. */
 static double mebibytes(size_t bytes)
 {
     return (double)bytes / (double)(1 << 20);

@@ -1,5 +1,5 @@
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "commands.h"
 #include "dry_run.h"
@@ -25,10 +25,17 @@ static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume
     char folder[2 * DUO_PATH_MAX];
     duo_training training = {0};
     bool interrupted = false;
-    snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
+    const int length = snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
+    if (length < 0 || (size_t)length >= sizeof folder) {
+        duo_recipe_free(recipe);
+        return duo_fail(DUO_EINVAL, "--checkpoints: a path of %zu bytes is too long",
+                        strlen(checkpoints));
+    }
     duo_status status = duo_training_open(&training, recipe, folder, resume);
     if (status == DUO_OK) status = duo_training_run(&training, &interrupted);
-    if (status == DUO_OK && interrupted)
+    if (status == DUO_OK && interrupted && training.progress.step == 0)
+        fputs("stopped before the first step: there is nothing to save\n", stderr);
+    else if (status == DUO_OK && interrupted)
         fprintf(stderr, "stopped after step %llu, saved; the same command with --resume goes on\n",
                 (unsigned long long)training.progress.step);
     else if (status == DUO_OK) {

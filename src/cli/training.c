@@ -1,11 +1,9 @@
 #include "training.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common.h"
 #include "duo/kernels.h"
@@ -96,16 +94,6 @@ static duo_status begin(duo_training *s)
     return status;
 }
 
-/* The resolved recipe beside the checkpoints, for people; each checkpoint holds its own. */
-static duo_status write_recipe(const duo_training *s)
-{
-    const char *path = duo_run_path(s->run, "recipe.conf");
-    FILE *file = fopen(path, "w");
-    const bool written = file && fputs(s->recipe_text, file) >= 0;
-    if (file && fclose(file) == 0 && written) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written", path);
-}
-
 duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *folder, bool resume)
 {
     s->recipe = recipe;
@@ -117,7 +105,8 @@ duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *fo
     duo_status status = open_tokens(s);
     if (status == DUO_OK) status = duo_run_open(&s->run, folder, recipe->keep, resume);
     if (status == DUO_OK) status = resume ? restore(s) : begin(s);
-    if (status == DUO_OK) status = write_recipe(s);
+    /* For people: each checkpoint holds its own. */
+    if (status == DUO_OK) status = duo_run_write(s->run, "recipe.conf", s->recipe_text);
     if (status == DUO_OK) s->peak = duo_kernels_peak();
     return status;
 }

@@ -76,12 +76,15 @@ void duo_gumbel_fill(float *noise, size_t B, size_t T, size_t L, size_t M, uint6
 {
 #pragma omp parallel for schedule(static)
     for (size_t n = 0; n < B * T; n++)
-        for (size_t l = 0; l < L; l++)
-            for (size_t m = 0; m < M; m++) {
-                const duo_random4 r =
-                    random_of_layers(DUO_RNG_GUMBEL, seed, step, first_row + n / T, n % T, l, m);
+        for (size_t m = 0; m < M; m++) {
+            duo_random4 r = {{0}};
+            for (size_t l = 0; l < L; l++) {
+                if (l % 4 == 0)
+                    r = random_of_layers(DUO_RNG_GUMBEL, seed, step, first_row + n / T, n % T, l,
+                                         m);
                 noise[(n * L + l) * M + m] = (float)duo_gumbel(r.word[l % 4]);
             }
+        }
 }
 
 void duo_routes_count(uint64_t *usage, const uint8_t *routes, size_t n, size_t L)

@@ -264,7 +264,7 @@ duo_status duo_trainer_validate(duo_trainer *t, const duo_tokens *tokens, double
             duo_tokens_window(tokens, DUO_HELD_OUT, -1, T, i * held / windows,
                               t->tokens + b * (T + 1));
         }
-        draw_routes(t, ~t->seed, 0, first);
+        if (routing.kind == DUO_ROUTING_GIVEN) draw_routes(t, ~t->seed, 0, first);
         duo_pass_forward(t->pass, t->model, t->tokens, &routing);
         duo_pass_loss(t->pass, t->model, t->loss, NULL, 0);
         total += sum(t->loss, rows * T);
