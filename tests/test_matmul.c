@@ -36,6 +36,29 @@ static uint32_t *row_list(size_t n, size_t total, uint64_t key)
     return rows;
 }
 
+static void linear_forward(float *y, const float *x, const float *w, const float *bias,
+                           size_t n_rows, size_t O, size_t I, const uint32_t *y_rows,
+                           const uint32_t *x_rows, bool add)
+{
+    const duo_weight weight = {.w = w, .O = O, .I = I};
+    duo_linear_forward(y, x, &weight, bias, n_rows, y_rows, x_rows, add);
+}
+
+static void linear_backward_input(float *dx, const float *dy, const float *w, size_t n_rows,
+                                  size_t O, size_t I, const uint32_t *dx_rows,
+                                  const uint32_t *dy_rows, bool add)
+{
+    const duo_weight weight = {.w = w, .O = O, .I = I};
+    duo_linear_backward_input(dx, dy, &weight, n_rows, dx_rows, dy_rows, add);
+}
+
+static void linear_backward_weight(float *dw, float *dbias, const float *dy, const float *x,
+                                   size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
+                                   const uint32_t *x_rows)
+{
+    duo_linear_backward_weight(dw, dbias, dy, x, n_rows, O, I, dy_rows, x_rows, DUO_FP32);
+}
+
 static size_t row_of(const uint32_t *rows, size_t n)
 {
     return rows ? rows[n] : n;
@@ -118,8 +141,8 @@ static void check_forward(const problem *p, bool add, bool with_bias)
             y_n[o] = add ? y_n[o] + sum : sum;
         }
     }
-    duo_linear_forward(y, p->x, p->w, with_bias ? p->bias : NULL, p->s.n_rows, p->s.O, p->s.I,
-                       p->y_rows, p->x_rows, add);
+    linear_forward(y, p->x, p->w, with_bias ? p->bias : NULL, p->s.n_rows, p->s.O, p->s.I,
+                   p->y_rows, p->x_rows, add);
     assert_close(y, want, size, tolerance(p->s.I));
     free(y);
     free(want);
@@ -140,8 +163,7 @@ static void check_backward_input(const problem *p, bool add)
             dx_n[i] = add ? dx_n[i] + sum : sum;
         }
     }
-    duo_linear_backward_input(dx, p->y, p->w, p->s.n_rows, p->s.O, p->s.I, p->x_rows, p->y_rows,
-                              add);
+    linear_backward_input(dx, p->y, p->w, p->s.n_rows, p->s.O, p->s.I, p->x_rows, p->y_rows, add);
     assert_close(dx, want, size, tolerance(p->s.O));
     free(dx);
     free(want);
@@ -161,8 +183,8 @@ static void check_backward_weight(const problem *p, bool with_bias)
                 want[o * p->s.I + i] += (double)dy_n[o] * (double)x_n[i];
         }
     }
-    duo_linear_backward_weight(dw, with_bias ? dbias : NULL, p->y, p->x, p->s.n_rows, p->s.O,
-                               p->s.I, p->y_rows, p->x_rows);
+    linear_backward_weight(dw, with_bias ? dbias : NULL, p->y, p->x, p->s.n_rows, p->s.O, p->s.I,
+                           p->y_rows, p->x_rows);
     assert_close(dw, want, size, tolerance(p->s.n_rows));
     assert_close(dbias, want_bias, p->s.O, tolerance(p->s.n_rows));
     free(dw);
@@ -214,9 +236,9 @@ START_TEST(no_rows_change_nothing)
 {
     if (!start_isa(_i, THREADS)) return;
     check_products((shape){0, 5, 7});
-    duo_linear_forward(NULL, NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
-    duo_linear_backward_input(NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
-    duo_linear_backward_weight(NULL, NULL, NULL, NULL, 0, 5, 7, NULL, NULL);
+    linear_forward(NULL, NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
+    linear_backward_input(NULL, NULL, NULL, 0, 5, 7, NULL, NULL, false);
+    linear_backward_weight(NULL, NULL, NULL, NULL, 0, 5, 7, NULL, NULL);
     duo_kernels_stop();
 }
 END_TEST
@@ -230,9 +252,9 @@ static results run(const problem *p)
     const shape s = p->s;
     const results r = {copy_of(p->y, p->total * s.O), copy_of(p->x, p->total * s.I),
                        copy_of(p->w, s.O * s.I), copy_of(p->bias, s.O)};
-    duo_linear_forward(r.y, p->x, p->w, p->bias, s.n_rows, s.O, s.I, p->y_rows, p->x_rows, true);
-    duo_linear_backward_input(r.dx, p->y, p->w, s.n_rows, s.O, s.I, p->x_rows, p->y_rows, true);
-    duo_linear_backward_weight(r.dw, r.dbias, p->y, p->x, s.n_rows, s.O, s.I, p->y_rows, p->x_rows);
+    linear_forward(r.y, p->x, p->w, p->bias, s.n_rows, s.O, s.I, p->y_rows, p->x_rows, true);
+    linear_backward_input(r.dx, p->y, p->w, s.n_rows, s.O, s.I, p->x_rows, p->y_rows, true);
+    linear_backward_weight(r.dw, r.dbias, p->y, p->x, s.n_rows, s.O, s.I, p->y_rows, p->x_rows);
     return r;
 }
 
@@ -316,10 +338,10 @@ START_TEST(other_columns_do_not_change_bits)
     results all = run(&p);
     const size_t first = 59, O = 13;
     float *y = numbers(p.s.n_rows * O, 5);
-    duo_linear_forward(y, p.x, p.w + first * p.s.I, p.bias + first, p.s.n_rows, O, p.s.I, NULL,
-                       NULL, false);
+    linear_forward(y, p.x, p.w + first * p.s.I, p.bias + first, p.s.n_rows, O, p.s.I, NULL, NULL,
+                   false);
     float *whole = numbers(p.s.n_rows * p.s.O, 6);
-    duo_linear_forward(whole, p.x, p.w, p.bias, p.s.n_rows, p.s.O, p.s.I, NULL, NULL, false);
+    linear_forward(whole, p.x, p.w, p.bias, p.s.n_rows, p.s.O, p.s.I, NULL, NULL, false);
     for (size_t n = 0; n < p.s.n_rows; n++)
         assert_same_bits(y + n * O, whole + n * p.s.O + first, O);
     free(y);
@@ -368,9 +390,9 @@ START_TEST(large_products_match_a_projection)
         float *y = numbers(s.n_rows * s.O, 8), *dx = numbers(s.n_rows * s.I, 9);
         float *dw = calloc(s.O * s.I, sizeof *dw);
         ck_assert_ptr_nonnull(dw);
-        duo_linear_forward(y, p.x, p.w, NULL, s.n_rows, s.O, s.I, NULL, NULL, false);
-        duo_linear_backward_input(dx, p.y, p.w, s.n_rows, s.O, s.I, NULL, NULL, false);
-        duo_linear_backward_weight(dw, NULL, p.y, p.x, s.n_rows, s.O, s.I, NULL, NULL);
+        linear_forward(y, p.x, p.w, NULL, s.n_rows, s.O, s.I, NULL, NULL, false);
+        linear_backward_input(dx, p.y, p.w, s.n_rows, s.O, s.I, NULL, NULL, false);
+        linear_backward_weight(dw, NULL, p.y, p.x, s.n_rows, s.O, s.I, NULL, NULL);
 
         double *w_t = project(p.w, s.O, s.I, t_O, true); /* W^T t */
         double *want = project(p.x, s.n_rows, s.I, w_t, false);
@@ -409,8 +431,8 @@ START_TEST(gradients_match_differences)
     float *dx = numbers(p.total * I, 8), *dw = calloc(O * I, sizeof *dw),
           *db = calloc(O, sizeof *db);
     ck_assert(dw && db);
-    duo_linear_backward_input(dx, p.y, p.w, n_rows, O, I, p.x_rows, p.y_rows, false);
-    duo_linear_backward_weight(dw, db, p.y, p.x, n_rows, O, I, p.y_rows, p.x_rows);
+    linear_backward_input(dx, p.y, p.w, n_rows, O, I, p.x_rows, p.y_rows, false);
+    linear_backward_weight(dw, db, p.y, p.x, n_rows, O, I, p.y_rows, p.x_rows);
 
     double expected[3] = {0.0}, measured[3] = {0.0};
     for (size_t n = 0; n < n_rows; n++)
@@ -429,7 +451,7 @@ START_TEST(gradients_match_differences)
             for (size_t i = 0; which == 0 && i < p.total * I; i++) x[i] += h * direction_x[i];
             for (size_t i = 0; which == 1 && i < O * I; i++) w[i] += h * direction_w[i];
             for (size_t o = 0; which == 2 && o < O; o++) bias[o] += h * direction_b[o];
-            duo_linear_forward(y, x, w, bias, n_rows, O, I, p.y_rows, p.x_rows, false);
+            linear_forward(y, x, w, bias, n_rows, O, I, p.y_rows, p.x_rows, false);
             for (size_t n = 0; n < n_rows; n++)
                 for (size_t o = 0; o < O; o++) {
                     const size_t at = p.y_rows[n] * O + o;

@@ -54,6 +54,28 @@ double duo_kernels_peak(void);
 
 /* ---------------------------------------------------------------- linear layers */
 
+/** What the operands of a matrix product are rounded to; its sums are always fp32. */
+typedef enum duo_precision { DUO_FP32, DUO_BF16 } duo_precision;
+
+/**
+ * A weight matrix W (O, I) as the products read it. The packed forms are for weights that many
+ * products read unchanged; without one, W is packed anew inside of every product. Borrows w and the
+ * packed forms.
+ */
+typedef struct duo_weight {
+    const float *w;
+    size_t O, I;
+    duo_precision precision;
+    void *forward;  /**< W packed for y = x W^T, aligned to DUO_ALIGN, or NULL */
+    void *backward; /**< W packed for dx = dy W, aligned to DUO_ALIGN, or NULL */
+} duo_weight;
+
+/** Bytes of W packed for one direction, for the instruction set and threads in use. */
+size_t duo_pack_forward_bytes(const duo_weight *weight);
+size_t duo_pack_backward_bytes(const duo_weight *weight);
+/** Fill the packed forms that the weight has from w. */
+void duo_weight_pack(const duo_weight *weight);
+
 /**
  * The three products of a linear layer y = x W^T + b with W [O, I].
  *
@@ -65,20 +87,18 @@ double duo_kernels_peak(void);
 
 /** y[y_rows[n]] = (add ? y : 0) + x[x_rows[n]] W^T + bias.  x (., I), y (., O), bias (O) or NULL.
  */
-void duo_linear_forward(float *y, const float *x, const float *w, const float *bias, size_t n_rows,
-                        size_t O, size_t I, const uint32_t *y_rows, const uint32_t *x_rows,
-                        bool add);
+void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
+                        size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add);
 
 /** dx[dx_rows[n]] = (add ? dx : 0) + dy[dy_rows[n]] W.  dx (., I), dy (., O). */
-void duo_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_rows, size_t O,
-                               size_t I, const uint32_t *dx_rows, const uint32_t *dy_rows,
-                               bool add);
+void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
+                               const uint32_t *dx_rows, const uint32_t *dy_rows, bool add);
 
-/** dW += sum_n dy[dy_rows[n]]^T x[x_rows[n]],  dbias += sum_n dy[dy_rows[n]] unless dbias is NULL.
- */
+/** dW += sum_n dy[dy_rows[n]]^T x[x_rows[n]],  dbias += sum_n dy[dy_rows[n]] unless dbias is NULL;
+ * precision is that of dy and x in the first sum. */
 void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const float *x,
                                 size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
-                                const uint32_t *x_rows);
+                                const uint32_t *x_rows, duo_precision precision);
 
 /* ---------------------------------------------------------------- embedding */
 

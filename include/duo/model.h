@@ -7,6 +7,7 @@
 
 #include "duo/arena.h"
 #include "duo/config.h"
+#include "duo/kernels.h"
 
 /* ---------------------------------------------------------------- parameter table */
 
@@ -107,7 +108,8 @@ static inline float *duo_tree_at(const duo_tree *tree, size_t layer, duo_slot sl
 typedef struct duo_model {
     duo_params params;
     duo_tree weights;
-    float *rope; /**< (max_seq, D/2, 2) */
+    duo_weight *linear; /**< (n_layers + 1, DUO_P_KINDS): the matrices, as products read them */
+    float *rope;        /**< (max_seq, D/2, 2) */
     duo_arena arena;
 } duo_model;
 
@@ -125,8 +127,14 @@ void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
  *  On failure *model is unchanged. */
 duo_status duo_model_add_routers(duo_model **model, duo_module_set modules, uint64_t seed);
 
+/** A layer's matrix as products read it: of attention, an FFN or the router. */
+static inline const duo_weight *duo_model_weight(const duo_model *model, size_t layer,
+                                                 duo_slot slot)
+{
+    return &model->linear[layer * DUO_P_KINDS + slot];
+}
 /** The head's matrix (V, C): tok_emb when tied. */
-const float *duo_model_head(const duo_model *model);
+const duo_weight *duo_model_head(const duo_model *model);
 
 /* ---------------------------------------------------------------- routes */
 

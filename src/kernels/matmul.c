@@ -262,10 +262,10 @@ static void multiply(const product *p)
         multiply_by_blocks(p);
 }
 
-void duo_linear_forward(float *y, const float *x, const float *w, const float *bias, size_t n_rows,
-                        size_t O, size_t I, const uint32_t *y_rows, const uint32_t *x_rows,
-                        bool add)
+void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
+                        size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add)
 {
+    const size_t O = weight->O, I = weight->I;
     assert(matmul.tile && O > 0 && I > 0);
     if (n_rows == 0) return;
     const product p = {.M = n_rows,
@@ -277,13 +277,14 @@ void duo_linear_forward(float *y, const float *x, const float *w, const float *b
                        .bias = bias,
                        .add = add,
                        .left = {x, I, x_rows},
-                       .right = {w, I, NULL}};
+                       .right = {weight->w, I, NULL}};
     multiply(&p);
 }
 
-void duo_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_rows, size_t O,
-                               size_t I, const uint32_t *dx_rows, const uint32_t *dy_rows, bool add)
+void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
+                               const uint32_t *dx_rows, const uint32_t *dy_rows, bool add)
 {
+    const size_t O = weight->O, I = weight->I;
     assert(matmul.tile && O > 0 && I > 0);
     if (n_rows == 0) return;
     const product p = {.M = n_rows,
@@ -294,7 +295,7 @@ void duo_linear_backward_input(float *dx, const float *dy, const float *w, size_
                        .y_rows = dx_rows,
                        .add = add,
                        .left = {dy, O, dy_rows},
-                       .right = {w, I, NULL},
+                       .right = {weight->w, I, NULL},
                        .right_by_k = true};
     multiply(&p);
 }
@@ -317,9 +318,10 @@ static void sum_rows(float *dbias, const operand *dy, size_t n_rows, size_t O)
 
 void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const float *x,
                                 size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
-                                const uint32_t *x_rows)
+                                const uint32_t *x_rows, duo_precision precision)
 {
     assert(matmul.tile && O > 0 && I > 0);
+    (void)precision; /* fp32 until there are tiles for less */
     if (n_rows == 0) return;
     const product p = {.M = O,
                        .N = I,

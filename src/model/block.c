@@ -5,38 +5,38 @@ size_t duo_ffn_width(const duo_config *config, duo_module module)
     return module == DUO_BIG ? config->d_big : module == DUO_SMALL ? config->d_small : 0;
 }
 
-duo_ffn duo_ffn_of(const duo_tree *tree, size_t layer, duo_module module)
+duo_ffn_slots duo_ffn_slots_of(duo_module module)
 {
-    const duo_slot gate = module == DUO_BIG ? DUO_P_BIG_GATE : DUO_P_SMALL_GATE;
-    return (duo_ffn){
-        .gate = duo_tree_at(tree, layer, gate),
-        .up = duo_tree_at(tree, layer, gate + (DUO_P_BIG_UP - DUO_P_BIG_GATE)),
-        .down = duo_tree_at(tree, layer, gate + (DUO_P_BIG_DOWN - DUO_P_BIG_GATE)),
-    };
+    if (module == DUO_BIG) return (duo_ffn_slots){DUO_P_BIG_GATE, DUO_P_BIG_UP, DUO_P_BIG_DOWN};
+    return (duo_ffn_slots){DUO_P_SMALL_GATE, DUO_P_SMALL_UP, DUO_P_SMALL_DOWN};
 }
 
 void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                      const duo_model *model, size_t layer, duo_module module,
                      const duo_ffn_state *state, size_t n, bool add)
 {
-    const size_t C = model->params.config.d_model;
     const size_t F = duo_ffn_width(&model->params.config, module);
-    const duo_ffn w = duo_ffn_of(&model->weights, layer, module);
-    duo_linear_forward(state->gate, h, w.gate, NULL, n, F, C, NULL, h_rows, false);
-    duo_linear_forward(state->up, h, w.up, NULL, n, F, C, NULL, h_rows, false);
+    const duo_ffn_slots slots = duo_ffn_slots_of(module);
+    const duo_weight *gate = duo_model_weight(model, layer, slots.gate);
+    const duo_weight *up = duo_model_weight(model, layer, slots.up);
+    const duo_weight *down = duo_model_weight(model, layer, slots.down);
+    duo_linear_forward(state->gate, h, gate, NULL, n, NULL, h_rows, false);
+    duo_linear_forward(state->up, h, up, NULL, n, NULL, h_rows, false);
     duo_swiglu_forward(state->act, state->gate, state->up, n * F);
-    duo_linear_forward(y, state->act, w.down, NULL, n, C, F, y_rows, NULL, add);
+    duo_linear_forward(y, state->act, down, NULL, n, y_rows, NULL, add);
 }
 
 void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_t *positions,
                      const duo_model *model, size_t layer, size_t N)
 {
     const duo_config *c = &model->params.config;
-    const duo_tree *w = &model->weights;
-    const size_t C = c->d_model, D = duo_head_width(c), KV = c->n_kv_heads * D;
-    duo_linear_forward(q, h, duo_tree_at(w, layer, DUO_P_Q), NULL, N, C, C, NULL, NULL, false);
-    duo_linear_forward(k, h, duo_tree_at(w, layer, DUO_P_K), NULL, N, KV, C, NULL, NULL, false);
-    duo_linear_forward(v, h, duo_tree_at(w, layer, DUO_P_V), NULL, N, KV, C, NULL, NULL, false);
+    const size_t D = duo_head_width(c);
+    const duo_weight *w_q = duo_model_weight(model, layer, DUO_P_Q);
+    const duo_weight *w_k = duo_model_weight(model, layer, DUO_P_K);
+    const duo_weight *w_v = duo_model_weight(model, layer, DUO_P_V);
+    duo_linear_forward(q, h, w_q, NULL, N, NULL, NULL, false);
+    duo_linear_forward(k, h, w_k, NULL, N, NULL, NULL, false);
+    duo_linear_forward(v, h, w_v, NULL, N, NULL, NULL, false);
     duo_rope_forward(q, model->rope, positions, N, c->n_heads, D);
     duo_rope_forward(k, model->rope, positions, N, c->n_kv_heads, D);
 }
@@ -52,10 +52,9 @@ size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config)
 void duo_router_logits(float *logits, const float *h, const duo_model *model, size_t layer,
                        size_t N)
 {
-    const duo_config *c = &model->params.config;
-    duo_linear_forward(logits, h, duo_tree_at(&model->weights, layer, DUO_P_ROUTER_WEIGHT),
-                       duo_tree_at(&model->weights, layer, DUO_P_ROUTER_BIAS), N,
-                       duo_module_count(c->router_modules), c->d_model, NULL, NULL, false);
+    duo_linear_forward(logits, h, duo_model_weight(model, layer, DUO_P_ROUTER_WEIGHT),
+                       duo_tree_at(&model->weights, layer, DUO_P_ROUTER_BIAS), N, NULL, NULL,
+                       false);
 }
 
 void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,

@@ -9,11 +9,11 @@
 /** Width of a module's FFN; 0 for skip. */
 size_t duo_ffn_width(const duo_config *config, duo_module module);
 
-/** Weights (or gradients) of one FFN; NULL where the tree has none. */
-typedef struct duo_ffn {
-    float *gate, *up, *down;
-} duo_ffn;
-duo_ffn duo_ffn_of(const duo_tree *tree, size_t layer, duo_module module);
+/** Where a module's FFN stands in the parameter table. */
+typedef struct duo_ffn_slots {
+    duo_slot gate, up, down;
+} duo_ffn_slots;
+duo_ffn_slots duo_ffn_slots_of(duo_module module);
 
 /** Activations of one FFN for its n rows, compact: (n, F). */
 typedef struct duo_ffn_state {

@@ -103,7 +103,7 @@ void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, fl
     duo_attention_step(nodes->att, nodes->q, k, v, cache->k + skip, cache->v + skip, sequences,
                        cache->lengths, n, cache->max_T, c->n_heads, c->n_kv_heads, D,
                        nodes->attention_scratch);
-    duo_linear_forward(x, nodes->att, duo_tree_at(w, layer, DUO_P_O), NULL, n, C, C, NULL, NULL,
+    duo_linear_forward(x, nodes->att, duo_model_weight(model, layer, DUO_P_O), NULL, n, NULL, NULL,
                        true);
     duo_rmsnorm_forward(h, nodes->r, x, duo_tree_at(w, layer, DUO_P_FFN_NORM), n, C,
                         (float)c->norm_eps);
@@ -138,11 +138,9 @@ static void final_norm(duo_nodes *nodes, const duo_model *model, const float *x,
 void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, const float *x,
                       size_t n)
 {
-    const duo_config *c = &model->params.config;
     assert(n <= nodes->capacity);
     final_norm(nodes, model, x, n);
-    duo_linear_forward(logits, nodes->h, duo_model_head(model), NULL, n, c->vocab_size, c->d_model,
-                       NULL, NULL, false);
+    duo_linear_forward(logits, nodes->h, duo_model_head(model), NULL, n, NULL, NULL, false);
 }
 
 void duo_nodes_loss(duo_nodes *nodes, const duo_model *model, float *loss, const float *x,
@@ -153,8 +151,8 @@ void duo_nodes_loss(duo_nodes *nodes, const duo_model *model, float *loss, const
     for (size_t i = 0; i < n; i += nodes->head_block) {
         const size_t rows = n - i < nodes->head_block ? n - i : nodes->head_block;
         final_norm(nodes, model, x + i * C, rows);
-        duo_linear_forward(nodes->logits, nodes->h, duo_model_head(model), NULL, rows, V, C, NULL,
-                           NULL, false);
+        duo_linear_forward(nodes->logits, nodes->h, duo_model_head(model), NULL, rows, NULL, NULL,
+                           false);
         duo_cross_entropy_forward(loss + i, nodes->lse, nodes->logits, targets + i, rows, V);
     }
 }

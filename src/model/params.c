@@ -160,18 +160,30 @@ void duo_tree_take(duo_tree *tree, const duo_params *params, duo_group_set group
 
 /* ---------------------------------------------------------------- the model */
 
-static void lay_out(duo_tree *weights, float **rope, const duo_params *params, duo_arena *arena)
+static void lay_out(duo_model *model, const duo_params *params, duo_arena *arena)
 {
-    duo_tree_take(weights, params, DUO_ALL_GROUPS, arena);
-    *rope = DUO_TAKE(arena, float, params->config.max_seq *duo_head_width(&params->config));
+    const duo_config *c = &params->config;
+    duo_tree_take(&model->weights, params, DUO_ALL_GROUPS, arena);
+    model->linear = DUO_TAKE(arena, duo_weight, (c->n_layers + 1) * DUO_P_KINDS);
+    model->rope = DUO_TAKE(arena, float, c->max_seq *duo_head_width(c));
+}
+
+static void describe_products(duo_model *model)
+{
+    for (size_t i = 0; i < model->params.n; i++) {
+        const duo_param *p = &model->params.table[i];
+        const size_t row = p->slot < DUO_P_LAYER_KINDS ? p->layer : model->params.config.n_layers;
+        if (p->rank == 2)
+            model->linear[row * DUO_P_KINDS + p->slot] =
+                (duo_weight){.w = model->weights.tensors[i], .O = p->shape[0], .I = p->shape[1]};
+    }
 }
 
 size_t duo_model_bytes(const duo_params *params)
 {
-    duo_tree weights;
-    float *rope = NULL;
+    duo_model model;
     duo_arena measure = DUO_ARENA_MEASURE;
-    lay_out(&weights, &rope, params, &measure);
+    lay_out(&model, params, &measure);
     return measure.used;
 }
 
@@ -184,7 +196,8 @@ duo_status duo_model_create(duo_model **out, const duo_config *config)
     if (status != DUO_OK) goto done;
     status = duo_arena_create(&model->arena, duo_model_bytes(&model->params), "model weights");
     if (status != DUO_OK) goto done;
-    lay_out(&model->weights, &model->rope, &model->params, &model->arena);
+    lay_out(model, &model->params, &model->arena);
+    describe_products(model);
     duo_rope_table(model->rope, config->max_seq, duo_head_width(config), config->rope_theta);
     *out = model;
     model = NULL;
@@ -250,8 +263,8 @@ duo_status duo_model_add_routers(duo_model **model, duo_module_set modules, uint
     return DUO_OK;
 }
 
-const float *duo_model_head(const duo_model *model)
+const duo_weight *duo_model_head(const duo_model *model)
 {
     const duo_slot slot = model->params.config.tied_embeddings ? DUO_P_TOK_EMB : DUO_P_LM_HEAD;
-    return duo_tree_at(&model->weights, 0, slot);
+    return duo_model_weight(model, model->params.config.n_layers, slot);
 }

@@ -124,8 +124,8 @@ static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
     duo_attention_forward(s->att, s->lse, s->q, s->k, s->v, pass->attention,
                           pass->attention_scratch);
     if (s->x_mid != s->x_in) memcpy(s->x_mid, s->x_in, N * C * sizeof(float));
-    duo_linear_forward(s->x_mid, s->att, duo_tree_at(&model->weights, l, DUO_P_O), NULL, N, C, C,
-                       NULL, NULL, true);
+    duo_linear_forward(s->x_mid, s->att, duo_model_weight(model, l, DUO_P_O), NULL, N, NULL, NULL,
+                       true);
     duo_rmsnorm_forward(s->h_ffn, s->r_ffn, s->x_mid,
                         duo_tree_at(&model->weights, l, DUO_P_FFN_NORM), N, C, (float)c->norm_eps);
 }
@@ -236,27 +236,27 @@ void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const du
 {
     const duo_config *c = &model->params.config;
     const size_t C = c->d_model, V = c->vocab_size;
-    const float *head = duo_model_head(model);
+    const duo_weight *head = duo_model_head(model);
     assert(!gradient || pass->shape.backward);
     for (size_t n = 0; n < pass->N; n += pass->head_block) {
         const size_t rows = pass->N - n < pass->head_block ? pass->N - n : pass->head_block;
         const float *h = pass->h_final + n * C;
-        duo_linear_forward(pass->logits, h, head, NULL, rows, V, C, NULL, NULL, false);
+        duo_linear_forward(pass->logits, h, head, NULL, rows, NULL, NULL, false);
         duo_cross_entropy_forward(loss + n, pass->lse, pass->logits, pass->targets + n, rows, V);
         if (!gradient) continue;
         duo_cross_entropy_backward(pass->logits, pass->lse, pass->targets + n, dloss, rows, V);
-        duo_linear_backward_input(pass->dh + n * C, pass->logits, head, rows, V, C, NULL, NULL,
-                                  false);
+        duo_linear_backward_input(pass->dh + n * C, pass->logits, head, rows, NULL, NULL, false);
         float *dhead = head_gradient(gradient, c->tied_embeddings);
-        if (dhead) duo_linear_backward_weight(dhead, NULL, pass->logits, h, rows, V, C, NULL, NULL);
+        if (dhead)
+            duo_linear_backward_weight(dhead, NULL, pass->logits, h, rows, V, C, NULL, NULL,
+                                       head->precision);
     }
 }
 
 void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits)
 {
-    const duo_config *c = &model->params.config;
-    duo_linear_forward(logits, pass->h_final, duo_model_head(model), NULL, pass->N, c->vocab_size,
-                       c->d_model, NULL, NULL, false);
+    duo_linear_forward(logits, pass->h_final, duo_model_head(model), NULL, pass->N, NULL, NULL,
+                       false);
 }
 
 void duo_pass_budget_loss(const duo_pass *pass, const duo_routing *routing, float *budget)

@@ -26,21 +26,30 @@ static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree 
 {
     const duo_layer_state *s = &pass->layers[l];
     const size_t C = model->params.config.d_model, F = duo_ffn_width(&model->params.config, m);
-    const duo_ffn w = duo_ffn_of(&model->weights, l, m), g = duo_ffn_of(gradient, l, m);
-    if (!need_dh && !g.down) return;
+    const duo_ffn_slots slots = duo_ffn_slots_of(m);
+    const duo_weight *gate = duo_model_weight(model, l, slots.gate);
+    const duo_weight *up = duo_model_weight(model, l, slots.up);
+    const duo_weight *down = duo_model_weight(model, l, slots.down);
+    float *dw_gate = duo_tree_at(gradient, l, slots.gate);
+    float *dw_up = duo_tree_at(gradient, l, slots.up);
+    float *dw_down = duo_tree_at(gradient, l, slots.down);
+    if (!need_dh && !dw_down) return;
 
     float *da = pass->dgate;
-    duo_linear_backward_input(da, dy, w.down, n, C, F, NULL, rows, false);
-    duo_swiglu_backward(pass->dgate, pass->dup, g.down ? pass->act : NULL, da, s->ffn[m].gate,
+    duo_linear_backward_input(da, dy, down, n, NULL, rows, false);
+    duo_swiglu_backward(pass->dgate, pass->dup, dw_down ? pass->act : NULL, da, s->ffn[m].gate,
                         s->ffn[m].up, n * F);
-    if (g.down) {
-        duo_linear_backward_weight(g.down, NULL, dy, pass->act, n, C, F, rows, NULL);
-        duo_linear_backward_weight(g.gate, NULL, pass->dgate, s->h_ffn, n, F, C, NULL, rows);
-        duo_linear_backward_weight(g.up, NULL, pass->dup, s->h_ffn, n, F, C, NULL, rows);
+    if (dw_down) {
+        const duo_precision precision = down->precision;
+        duo_linear_backward_weight(dw_down, NULL, dy, pass->act, n, C, F, rows, NULL, precision);
+        duo_linear_backward_weight(dw_gate, NULL, pass->dgate, s->h_ffn, n, F, C, NULL, rows,
+                                   precision);
+        duo_linear_backward_weight(dw_up, NULL, pass->dup, s->h_ffn, n, F, C, NULL, rows,
+                                   precision);
     }
     if (!need_dh) return;
-    duo_linear_backward_input(pass->dh, pass->dgate, w.gate, n, F, C, rows, NULL, true);
-    duo_linear_backward_input(pass->dh, pass->dup, w.up, n, F, C, rows, NULL, true);
+    duo_linear_backward_input(pass->dh, pass->dgate, gate, n, rows, NULL, true);
+    duo_linear_backward_input(pass->dh, pass->dup, up, n, rows, NULL, true);
 }
 
 /* Gradient of the router's logits: through the mixture, and of the budget loss through P. */
@@ -67,11 +76,11 @@ static void router_backward(duo_pass *pass, const duo_model *model, const duo_ro
     float *dw = duo_tree_at(gradient, l, DUO_P_ROUTER_WEIGHT);
     if (dw)
         duo_linear_backward_weight(dw, duo_tree_at(gradient, l, DUO_P_ROUTER_BIAS), pass->drouter,
-                                   s->h_ffn, N, M, C, NULL, NULL);
+                                   s->h_ffn, N, M, C, NULL, NULL, DUO_FP32);
     if (need_dh)
         duo_linear_backward_input(pass->dh, pass->drouter,
-                                  duo_tree_at(&model->weights, l, DUO_P_ROUTER_WEIGHT), N, M, C,
-                                  NULL, NULL, true);
+                                  duo_model_weight(model, l, DUO_P_ROUTER_WEIGHT), N, NULL, NULL,
+                                  true);
 }
 
 static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
@@ -99,12 +108,13 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
     const duo_config *c = &model->params.config;
     const duo_tree *w = &model->weights;
     const duo_layer_state *s = &pass->layers[l];
-    const size_t N = pass->N, C = c->d_model, D = duo_head_width(c), KV = c->n_kv_heads * D;
+    const size_t N = pass->N, C = c->d_model, D = duo_head_width(c);
 
-    duo_linear_backward_input(pass->datt, pass->dx, duo_tree_at(w, l, DUO_P_O), N, C, C, NULL, NULL,
-                              false);
+    const duo_weight *w_o = duo_model_weight(model, l, DUO_P_O);
+    duo_linear_backward_input(pass->datt, pass->dx, w_o, N, NULL, NULL, false);
     float *dw = duo_tree_at(gradient, l, DUO_P_O);
-    if (dw) duo_linear_backward_weight(dw, NULL, pass->dx, s->att, N, C, C, NULL, NULL);
+    if (dw)
+        duo_linear_backward_weight(dw, NULL, pass->dx, s->att, N, C, C, NULL, NULL, w_o->precision);
     duo_attention_backward(pass->dq, pass->dk, pass->dv, pass->datt, s->q, s->k, s->v, s->att,
                            s->lse, pass->attention, pass->attention_scratch);
     duo_rope_backward(pass->dq, model->rope, pass->positions, N, c->n_heads, D);
@@ -114,17 +124,15 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
     const struct {
         duo_slot slot;
         const float *dy;
-        size_t width;
-    } projections[] = {{DUO_P_Q, pass->dq, C}, {DUO_P_K, pass->dk, KV}, {DUO_P_V, pass->dv, KV}};
+    } projections[] = {{DUO_P_Q, pass->dq}, {DUO_P_K, pass->dk}, {DUO_P_V, pass->dv}};
     for (size_t i = 0; i < 3; i++) {
+        const duo_weight *weight = duo_model_weight(model, l, projections[i].slot);
         dw = duo_tree_at(gradient, l, projections[i].slot);
         if (dw)
-            duo_linear_backward_weight(dw, NULL, projections[i].dy, s->h_attn, N,
-                                       projections[i].width, C, NULL, NULL);
+            duo_linear_backward_weight(dw, NULL, projections[i].dy, s->h_attn, N, weight->O, C,
+                                       NULL, NULL, weight->precision);
         if (need_dh)
-            duo_linear_backward_input(pass->dh, projections[i].dy,
-                                      duo_tree_at(w, l, projections[i].slot), N,
-                                      projections[i].width, C, NULL, NULL, i > 0);
+            duo_linear_backward_input(pass->dh, projections[i].dy, weight, N, NULL, NULL, i > 0);
     }
     if (need_dh)
         duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_ATTN_NORM), pass->dh, s->x_in,
