@@ -1,3 +1,4 @@
+#include "duo/arena.h"
 #include "duo/rng.h"
 #include "kernel_fixture.h"
 
@@ -467,6 +468,64 @@ START_TEST(gradients_match_differences)
 }
 END_TEST
 
+/* n floats of memory aligned for a packed form, and more behind them that must keep their bits. */
+enum { FENCE = 64 };
+
+static float *fenced(size_t bytes)
+{
+    const size_t size = (bytes + FENCE + DUO_ALIGN - 1) / DUO_ALIGN * DUO_ALIGN;
+    float *block = aligned_alloc(DUO_ALIGN, size);
+    ck_assert_ptr_nonnull(block);
+    memset(block, 0x5a, size);
+    return block;
+}
+
+static void assert_fence(const float *block, size_t bytes)
+{
+    for (size_t i = 0; i < FENCE; i++) ck_assert_int_eq(((const char *)block)[bytes + i], 0x5a);
+}
+
+/* A packed form has the same bytes whatever the threads, and a product the same bits with it. */
+START_TEST(packed_weights_do_not_change_bits)
+{
+    static const shape shapes[] = {{1, 49, 100},    {64, 100, 49},  {130, 70, 1030}, {70, 1030, 70},
+                                   {300, 257, 300}, {9, 2100, 129}, {5, 1, 3}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const shape s = shapes[i];
+        problem p = problem_create(s, true);
+        float *first[2] = {NULL, NULL};
+        for (int threads = 1; threads <= MOST_THREADS && start_isa(_i, threads); threads++) {
+            duo_weight weight = {.w = p.w, .O = s.O, .I = s.I};
+            results plain = run(&p);
+            const size_t bytes[2] = {duo_pack_forward_bytes(&weight),
+                                     duo_pack_backward_bytes(&weight)};
+            float *form[2] = {fenced(bytes[0]), fenced(bytes[1])};
+            weight.forward = form[0];
+            weight.backward = form[1];
+            duo_weight_pack(&weight);
+            weight.w = NULL; /* the packed forms are enough */
+            float *y = copy_of(p.y, p.total * s.O), *dx = copy_of(p.x, p.total * s.I);
+            duo_linear_forward(y, p.x, &weight, p.bias, s.n_rows, p.y_rows, p.x_rows, true);
+            duo_linear_backward_input(dx, p.y, &weight, s.n_rows, p.x_rows, p.y_rows, true);
+            assert_same_bits(y, plain.y, p.total * s.O);
+            assert_same_bits(dx, plain.dx, p.total * s.I);
+            for (int side = 0; side < 2; side++) {
+                assert_fence(form[side], bytes[side]);
+                if (threads == 1) first[side] = fenced(bytes[side]);
+                if (threads == 1) memcpy(first[side], form[side], bytes[side]);
+                ck_assert_mem_eq(form[side], first[side], bytes[side]);
+                free(form[side]);
+            }
+            free(y), free(dx);
+            results_free(&plain);
+        }
+        free(first[0]), free(first[1]);
+        problem_free(&p);
+    }
+    duo_kernels_stop();
+}
+END_TEST
+
 START_TEST(start_chooses_the_instruction_set)
 {
     setenv("DUO_ISA", "portable", 1);
@@ -499,6 +558,7 @@ int main(void)
         {"other columns", other_columns_do_not_change_bits},
         {"large", large_products_match_a_projection},
         {"gradients", gradients_match_differences},
+        {"packed weights", packed_weights_do_not_change_bits},
     };
     Suite *suite = suite_create("matmul");
     for (size_t i = 0; i < sizeof on_every_isa / sizeof on_every_isa[0]; i++) {

@@ -14,6 +14,7 @@ enum {
     FEW_LEFT = 64 * 1024,       /* floats of the left operand below which threads share columns */
     STRETCH = 256 * 1024,       /* floats packed between two waits for all threads: an L2 cache */
     SERIAL_WORK = 64 * 1024,    /* multiply-adds that are not worth waking threads */
+    PACK_DEPTH = 256,           /* k that a thread packs at once of a whole weight */
     STRIP = 8 /* columns of a packed left operand: a multiple of every tile's rows */
 };
 
@@ -49,6 +50,7 @@ typedef struct product {
     bool left_by_k; /* left's rows are k: it is packed; else they are m, read where they lie */
     operand right;
     bool right_by_k; /* right's rows are k; else they are n, as in W of y = x W^T */
+    float *packed;   /* all panels of the right operand, or NULL */
 } product;
 
 static size_t min(size_t a, size_t b)
@@ -143,6 +145,33 @@ static void pack_right(float *panel, const product *p, size_t n, size_t cols, si
         matmul.tile->transpose(panel, operand_row(&p->right, n) + k0, p->right.stride, cols, depth);
 }
 
+/* The panel of the columns from n on, from row k on, among all panels of a right operand. */
+static float *packed_panel(const product *p, size_t n, size_t cols, size_t k)
+{
+    const size_t lanes = matmul.tile->lanes;
+    return p->packed ? p->packed + n * p->K + k * divide_up(cols, lanes) * lanes : NULL;
+}
+
+static size_t packed_bytes(size_t N, size_t K)
+{
+    const size_t lanes = duo_tile_current()->lanes;
+    return divide_up(N, lanes) * lanes * K * sizeof(float);
+}
+
+static void pack_all(const product *p)
+{
+    const size_t width = matmul.tile->vectors * matmul.tile->lanes;
+    const size_t panels = divide_up(p->N, width), depth = min(PACK_DEPTH, p->K);
+    const size_t pieces = divide_up(p->K, depth);
+    const bool serial = p->N * p->K < SERIAL_WORK;
+#pragma omp parallel for num_threads(matmul.threads) schedule(static) if (!serial)
+    for (size_t task = 0; task < panels * pieces; task++) {
+        const size_t n = task / pieces * width, k = task % pieces * depth;
+        const size_t cols = min(width, p->N - n);
+        pack_right(packed_panel(p, n, cols, k), p, n, cols, k, min(depth, p->K - k));
+    }
+}
+
 /* Rows m to m_end of the output, columns n to n + cols. `strips` are the packed left rows from m
  * on, `strip_size` floats each, or NULL. */
 static void multiply_rows(const product *p, const float *strips, size_t strip_size,
@@ -173,7 +202,8 @@ static void multiply_by_columns(const product *p)
     const duo_tile *tile = matmul.tile;
     const size_t threads = (size_t)matmul.threads;
     size_t width = tile->vectors * tile->lanes;
-    while (width > tile->lanes && divide_up(p->N, width) < threads) width -= tile->lanes;
+    while (!p->packed && width > tile->lanes && divide_up(p->N, width) < threads)
+        width -= tile->lanes;
     const bool serial = p->M * p->N * p->K < SERIAL_WORK;
 #pragma omp parallel for num_threads(matmul.threads) schedule(dynamic, 1) if (!serial)
     for (size_t n = 0; n < p->N; n += width) {
@@ -181,8 +211,9 @@ static void multiply_by_columns(const product *p)
         const size_t cols = min(width, p->N - n);
         for (size_t k0 = 0; k0 < p->K; k0 += p->block_K) {
             const size_t depth = min(p->block_K, p->K - k0);
-            pack_right(panel, p, n, cols, k0, depth);
-            multiply_rows(p, NULL, 0, panel, 0, p->M, n, cols, k0, depth);
+            const float *right = packed_panel(p, n, cols, k0);
+            if (!right) pack_right(panel, p, n, cols, k0, depth);
+            multiply_rows(p, NULL, 0, right ? right : panel, 0, p->M, n, cols, k0, depth);
         }
     }
 }
@@ -198,7 +229,7 @@ static void multiply_stretch(const product *p, size_t m0, size_t m_end, size_t n
     float *right = matmul.shared;
     float *left = p->left_by_k ? right + panels * width * stretch : NULL;
 
-    if (m0 == 0) { /* the right panels serve all rows */
+    if (m0 == 0 && !p->packed) { /* the right panels serve all rows */
 #pragma omp for schedule(dynamic, 1) nowait
         for (size_t panel = 0; panel < panels; panel++) {
             const size_t n = n0 + panel * width;
@@ -229,8 +260,9 @@ static void multiply_stretch(const product *p, size_t m0, size_t m_end, size_t n
             for (size_t panel = first; panel < last; panel++) {
                 const size_t n = n0 + panel * width, cols = min(width, n_end - n);
                 const size_t packed_width = divide_up(cols, tile->lanes) * tile->lanes;
-                multiply_rows(p, strips, STRIP * stretch,
-                              right + panel * width * stretch + (k - k0) * packed_width, m,
+                const float *whole = packed_panel(p, n, cols, k);
+                const float *own = right + panel * width * stretch + (k - k0) * packed_width;
+                multiply_rows(p, strips, STRIP * stretch, whole ? whole : own, m,
                               min(m_end, m + rows_a_task), n, cols, k, min(p->block_K, k_end - k));
             }
         }
@@ -262,41 +294,69 @@ static void multiply(const product *p)
         multiply_by_blocks(p);
 }
 
+static product forward_product(const duo_weight *weight)
+{
+    return (product){.N = weight->O,
+                     .K = weight->I,
+                     .block_K = block_size(weight->I, BLOCK_K, STRIP),
+                     .right = {weight->w, weight->I, NULL},
+                     .packed = weight->forward};
+}
+
+static product backward_product(const duo_weight *weight)
+{
+    return (product){.N = weight->I,
+                     .K = weight->O,
+                     .block_K = block_size(weight->O, BLOCK_K, STRIP),
+                     .right = {weight->w, weight->I, NULL},
+                     .right_by_k = true,
+                     .packed = weight->backward};
+}
+
+size_t duo_pack_forward_bytes(const duo_weight *weight)
+{
+    return packed_bytes(weight->O, weight->I);
+}
+
+size_t duo_pack_backward_bytes(const duo_weight *weight)
+{
+    return packed_bytes(weight->I, weight->O);
+}
+
+void duo_weight_pack(const duo_weight *weight)
+{
+    assert(matmul.tile && weight->O > 0 && weight->I > 0);
+    const product forward = forward_product(weight), backward = backward_product(weight);
+    if (forward.packed) pack_all(&forward);
+    if (backward.packed) pack_all(&backward);
+}
+
 void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
                         size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add)
 {
-    const size_t O = weight->O, I = weight->I;
-    assert(matmul.tile && O > 0 && I > 0);
+    assert(matmul.tile && weight->O > 0 && weight->I > 0);
     if (n_rows == 0) return;
-    const product p = {.M = n_rows,
-                       .N = O,
-                       .K = I,
-                       .block_K = block_size(I, BLOCK_K, STRIP),
-                       .y = y,
-                       .y_rows = y_rows,
-                       .bias = bias,
-                       .add = add,
-                       .left = {x, I, x_rows},
-                       .right = {weight->w, I, NULL}};
+    product p = forward_product(weight);
+    p.M = n_rows;
+    p.y = y;
+    p.y_rows = y_rows;
+    p.bias = bias;
+    p.add = add;
+    p.left = (operand){x, weight->I, x_rows};
     multiply(&p);
 }
 
 void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
                                const uint32_t *dx_rows, const uint32_t *dy_rows, bool add)
 {
-    const size_t O = weight->O, I = weight->I;
-    assert(matmul.tile && O > 0 && I > 0);
+    assert(matmul.tile && weight->O > 0 && weight->I > 0);
     if (n_rows == 0) return;
-    const product p = {.M = n_rows,
-                       .N = I,
-                       .K = O,
-                       .block_K = block_size(O, BLOCK_K, STRIP),
-                       .y = dx,
-                       .y_rows = dx_rows,
-                       .add = add,
-                       .left = {dy, O, dy_rows},
-                       .right = {weight->w, I, NULL},
-                       .right_by_k = true};
+    product p = backward_product(weight);
+    p.M = n_rows;
+    p.y = dx;
+    p.y_rows = dx_rows;
+    p.add = add;
+    p.left = (operand){dy, weight->O, dy_rows};
     multiply(&p);
 }
 
