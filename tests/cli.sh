@@ -57,13 +57,13 @@ shows '0 1 65535 7'
 # A model that gets routers is there twice for a moment.
 cat >wide.conf <<'RECIPE'
 name = wide
-model { n_layers = 1 d_model = 64 n_heads = 4 d_big = 65536 d_small = 8 max_seq = 2 vocab_size = 99 }
-stage router { steps = 1 batch_size = 1 budget = 1 }
-stage more { kind = router steps = 1 batch_size = 1 budget = 1 }
+model { n_layers = 1 d_model = 64 n_heads = 4 d_big = 65536 d_small = 8 max_seq = 1048576 vocab_size = 99 }
+stage router { steps = 1 batch_size = 1 seq_len = 2 budget = 1 }
+stage more { kind = router steps = 1 batch_size = 1 seq_len = 2 budget = 1 }
 RECIPE
 expect 0 '' "$duo" train wide.conf --dry-run
-grep -q '^router .* 96\.[0-9] *48\.1 *48\.1$' out || { cat out; failures=$((failures + 1)); }
-grep -q '^more .* 48\.1 *[1-9]\.[0-9]$' out || { cat out; failures=$((failures + 1)); }
+grep -q '^router .* 224\.[0-9] *112\.1 *112\.1$' out || { cat out; failures=$((failures + 1)); }
+grep -q '^more .* 112\.1 *9[0-9]\.[0-9]$' out || { cat out; failures=$((failures + 1)); }
 
 printf 'x' >>sample.h5
 "$duo" inspect sample.h5 >out 2>err

@@ -359,6 +359,47 @@ START_TEST(logits_and_loss_say_the_same)
 }
 END_TEST
 
+/* Loss, then gradient: (N) and (gradient.count). */
+static float *loss_and_gradient(fixture *f)
+{
+    const size_t N = f->B * f->T;
+    float *all = malloc((N + f->gradient.count) * sizeof *all);
+    ck_assert_ptr_nonnull(all);
+    memset(f->gradient.block, 0, f->gradient.count * sizeof(float));
+    backward(f);
+    memcpy(all, f->loss, N * sizeof *all);
+    memcpy(all + N, f->gradient.block, f->gradient.count * sizeof *all);
+    return all;
+}
+
+START_TEST(packed_weights_change_no_bit)
+{
+    const duo_config config = tiny_config();
+    fixture f = make_fixture(&config, 2, 7);
+    const size_t bytes = (f.B * f.T + f.gradient.count) * sizeof(float);
+    duo_arena measure = DUO_ARENA_MEASURE, packs = {0};
+    float *unpacked = loss_and_gradient(&f);
+    ok(duo_model_pack(f.model, DUO_FP32));
+    float *forward_packed = loss_and_gradient(&f);
+    ck_assert_mem_eq(unpacked, forward_packed, bytes);
+    duo_model_drop_packs(f.model);
+
+    duo_model_take_packs(NULL, &f.model->params, DUO_FP32, true, &measure);
+    ok(duo_arena_create(&packs, measure.used, "packs"));
+    duo_model_take_packs(f.model, &f.model->params, DUO_FP32, true, &packs);
+    random_model(f.model, 12); /* packed from these weights, not from earlier ones */
+    duo_model_repack(f.model, DUO_ALL_GROUPS);
+    float *packed = loss_and_gradient(&f);
+    duo_model_drop_packs(f.model);
+    duo_arena_free(&packs);
+    float *anew = loss_and_gradient(&f);
+    ck_assert_mem_eq(anew, packed, bytes);
+    ck_assert_mem_ne(anew, unpacked, bytes);
+    free(unpacked), free(forward_packed), free(packed), free(anew);
+    free_fixture(&f);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -371,6 +412,7 @@ int main(void)
         bits_do_not_depend_on_threads,
         a_pass_without_backward_gives_the_same_loss,
         logits_and_loss_say_the_same,
+        packed_weights_change_no_bit,
     };
     return run_suite("model", tests, sizeof tests / sizeof *tests);
 }

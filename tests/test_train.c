@@ -410,6 +410,7 @@ START_TEST(a_step_that_is_not_finite_touches_nothing)
     run r = start(&stage, 1);
     step(&r, 2);
     duo_tree_at(&r.model->weights, 1, DUO_P_BIG_UP)[3] = NAN;
+    duo_model_repack(r.model, DUO_ALL_GROUPS);
     float *before = copy_of(&r.model->weights), *m = copy_of(duo_trainer_m(r.trainer));
     const duo_progress progress = r.progress;
     ck_assert_int_eq(duo_trainer_step(r.trainer, &r.progress, &r.report), DUO_ENUMBER);
@@ -439,6 +440,7 @@ START_TEST(a_new_trainer_goes_on_with_the_same_bits)
                                       duo_trainer_v(second.trainer)};
         for (size_t k = 0; k < 3; k++)
             memcpy(to[k]->block, from[k]->block, from[k]->count * sizeof(float));
+        duo_model_repack(second.model, DUO_ALL_GROUPS);
         second.progress = first.progress;
         step(&second, 4);
         ck_assert(same_bits(&second.model->weights, &whole.model->weights));

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "duo/precision.h"
 #include "duo/status.h"
 
 /**
@@ -53,9 +54,6 @@ const char *duo_isa_name(duo_isa isa);
 double duo_kernels_peak(void);
 
 /* ---------------------------------------------------------------- linear layers */
-
-/** What the operands of a matrix product are rounded to; its sums are always fp32. */
-typedef enum duo_precision { DUO_FP32, DUO_BF16 } duo_precision;
 
 /**
  * A weight matrix W (O, I) as the products read it. The packed forms are for weights that many

@@ -110,7 +110,7 @@ typedef struct duo_model {
     duo_tree weights;
     duo_weight *linear; /**< (n_layers + 1, DUO_P_KINDS): the matrices, as products read them */
     float *rope;        /**< (max_seq, D/2, 2) */
-    duo_arena arena;
+    duo_arena arena, packs;
 } duo_model;
 
 /** A model with all weights zero. The caller frees *model. */
@@ -119,6 +119,26 @@ void duo_model_free(duo_model *model);
 
 /** Bytes that duo_model_create would map for a model of these parameters. */
 size_t duo_model_bytes(const duo_params *params);
+
+/**
+ * Packed forms of the weights that products read, so that no product packs them again.
+ *
+ * duo_model_pack: for a model that is read only, forward; in memory of its own, which is freed with
+ * the model or by duo_model_drop_packs. DUO_ENOMEM.
+ *
+ * duo_model_take_packs: in the caller's arena, which must outlive them or be followed by
+ * duo_model_drop_packs; nothing is packed yet. While measuring, model may be NULL.
+ *
+ * duo_model_repack: pack what was taken, of these groups: at first all, later what has changed.
+ *
+ * The precision is that of the products' operands; the weights themselves stay fp32, and products
+ * of routers are always fp32.
+ */
+duo_status duo_model_pack(duo_model *model, duo_precision precision);
+void duo_model_take_packs(duo_model *model, const duo_params *params, duo_precision precision,
+                          bool backward, duo_arena *arena);
+void duo_model_repack(duo_model *model, duo_group_set groups);
+void duo_model_drop_packs(duo_model *model);
 
 /** Draw the initial values of some groups: the same for a seed whatever the other groups are. */
 void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "duo/config.h"
+#include "duo/precision.h"
 
 /**
  * A recipe: one experiment as a text file (libconfuse syntax).
@@ -45,6 +46,7 @@ typedef struct duo_stage_recipe {
     size_t
         micro_batch; /**< sequences per forward and backward; divides batch_size. 0: batch_size */
     size_t seq_len;  /**< T. 0: the model's max_seq */
+    duo_precision precision; /**< of the operands of matrix products; all else is fp32 */
 
     double lr, min_lr;    /**< peak; and the end of the decay, as a share of the peak */
     uint64_t warmup;      /**< steps of linear warm-up */

@@ -45,7 +45,8 @@ typedef struct duo_trainer duo_trainer;
 
 /**
  * Set up a stage. The model must have routers for a router stage (duo_model_add_routers). Model and
- * sampler stay the caller's and must outlive the trainer; the moments start at zero.
+ * sampler stay the caller's and must outlive the trainer; the moments start at zero. While it lives
+ * the trainer keeps packed forms of the weights: who changes them calls duo_model_repack.
  */
 duo_status duo_trainer_create(duo_trainer **trainer, duo_model *model,
                               const duo_stage_recipe *stage, uint64_t seed,

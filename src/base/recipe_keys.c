@@ -14,10 +14,11 @@
 const char *const recipe_section_names[RECIPE_SECTIONS] = {"", "model", "data", "domain", "stage"};
 const char *const recipe_stage_kinds[] = {"dense", "duo", "small", "router", NULL};
 static const char *const arches[] = {"llama"};
+static const char *const precisions[] = {"fp32", "bf16"};
 static const char *const curves[] = {"constant", "linear", "cosine", "exponential"};
 
 static_assert(sizeof(duo_stage_kind) == sizeof(unsigned) && sizeof(duo_curve) == sizeof(unsigned) &&
-                  sizeof(duo_arch) == sizeof(unsigned),
+                  sizeof(duo_arch) == sizeof(unsigned) && sizeof(duo_precision) == sizeof(unsigned),
               "RECIPE_CHOICE copies an enum as an unsigned int");
 
 enum {
@@ -76,6 +77,8 @@ const recipe_key recipe_keys[] = {
      .meaning = "sequences per forward and backward; 0: batch_size"},
     {STAGE(SIZE, seq_len), .preset = "0", RANGE(0, 1 << 20), .stages = ALL,
      .meaning = "tokens per sequence; 0: max_seq"},
+    {STAGE(CHOICE, precision), .preset = "fp32", CHOOSE(precisions, DUO_BF16), .stages = ALL,
+     .meaning = "operands of matrix products; weights, moments, gradients and sums stay fp32"},
     {STAGE(REAL, lr), .preset = "6e-4", RANGE(1e-12, 10), .stages = ALL,
      .meaning = "peak learning rate"},
     {STAGE(REAL, min_lr), .preset = "0.1", RANGE(0, 1), .stages = ALL,

@@ -19,7 +19,8 @@ static bool is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo_model **model)
+duo_status duo_cli_open_model(const char *path, duo_precision precision,
+                              duo_checkpoint **checkpoint, duo_model **model)
 {
     char latest[2 * DUO_PATH_MAX];
     *checkpoint = NULL;
@@ -32,8 +33,11 @@ duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo
     }
     duo_status status = duo_checkpoint_open(checkpoint, path);
     if (status == DUO_OK) status = duo_checkpoint_model(*checkpoint, model);
+    if (status == DUO_OK) status = duo_model_pack(*model, precision);
     if (status == DUO_OK) return DUO_OK;
+    duo_model_free(*model);
     duo_checkpoint_close(*checkpoint);
+    *model = NULL;
     *checkpoint = NULL;
     return status;
 }

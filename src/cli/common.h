@@ -12,10 +12,12 @@
 /* ---------------------------------------------------------------- files */
 
 /**
- * Open a checkpoint file, or the `latest` of a run folder, and the model in it. The kernels must
- * have been started. The caller closes *checkpoint and frees *model; both are NULL on failure.
+ * Open a checkpoint file, or the `latest` of a run folder, and the model in it, its weights packed
+ * for forward passes. The kernels must have been started. The caller closes *checkpoint and frees
+ * *model; both are NULL on failure.
  */
-duo_status duo_cli_open_model(const char *path, duo_checkpoint **checkpoint, duo_model **model);
+duo_status duo_cli_open_model(const char *path, duo_precision precision,
+                              duo_checkpoint **checkpoint, duo_model **model);
 
 /**
  * Open a token file, by default (path NULL) that of the checkpoint's recipe. DUO_EINVAL when it

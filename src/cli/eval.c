@@ -210,7 +210,8 @@ static duo_status evaluate(const eval_options *options)
     evaluation e = {.options = options};
     duo_status status = duo_cli_check_output(options->json);
     if (status == DUO_OK) status = duo_cli_check_output(options->routes_out);
-    if (status == DUO_OK) status = duo_cli_open_model(options->checkpoint, &e.checkpoint, &e.model);
+    if (status == DUO_OK)
+        status = duo_cli_open_model(options->checkpoint, DUO_FP32, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;

@@ -278,7 +278,7 @@ static duo_status generate_from(const generate_options *o)
     duo_tokenizer *tokenizer = NULL;
     int32_t *prompt = NULL;
     duo_status status = duo_kernels_start(0);
-    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, &checkpoint, &model);
+    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) goto done;
     size_t bytes = 0;
     const void *bytes_of_tokenizer = duo_checkpoint_tokenizer(checkpoint, &bytes);

@@ -70,7 +70,7 @@ static duo_status run(const oracle_options *o, const duo_oracle_setting *setting
     duo_trace_summary summary = {0};
     duo_cli_task task = {.name = "oracle", .unit = "tokens"};
     duo_status status = duo_cli_check_output(o->output);
-    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, &checkpoint, &model);
+    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;
     if ((status = check_budget(setting, checkpoint)) != DUO_OK) goto done;

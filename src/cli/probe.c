@@ -258,7 +258,7 @@ static duo_status probe_checkpoint(probe_options *o)
     duo_model *model = NULL;
     duo_status status = duo_cli_check_output(o->output);
     if (status == DUO_OK) status = duo_kernels_start(0);
-    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, &checkpoint, &model);
+    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) goto done;
     const duo_config *config = &model->params.config;
     p.model = model;

@@ -168,17 +168,6 @@ static void lay_out(duo_model *model, const duo_params *params, duo_arena *arena
     model->rope = DUO_TAKE(arena, float, c->max_seq *duo_head_width(c));
 }
 
-static void describe_products(duo_model *model)
-{
-    for (size_t i = 0; i < model->params.n; i++) {
-        const duo_param *p = &model->params.table[i];
-        const size_t row = p->slot < DUO_P_LAYER_KINDS ? p->layer : model->params.config.n_layers;
-        if (p->rank == 2)
-            model->linear[row * DUO_P_KINDS + p->slot] =
-                (duo_weight){.w = model->weights.tensors[i], .O = p->shape[0], .I = p->shape[1]};
-    }
-}
-
 size_t duo_model_bytes(const duo_params *params)
 {
     duo_model model;
@@ -197,7 +186,7 @@ duo_status duo_model_create(duo_model **out, const duo_config *config)
     status = duo_arena_create(&model->arena, duo_model_bytes(&model->params), "model weights");
     if (status != DUO_OK) goto done;
     lay_out(model, &model->params, &model->arena);
-    describe_products(model);
+    duo_model_drop_packs(model);
     duo_rope_table(model->rope, config->max_seq, duo_head_width(config), config->rope_theta);
     *out = model;
     model = NULL;
@@ -210,6 +199,7 @@ done:
 void duo_model_free(duo_model *model)
 {
     if (!model) return;
+    duo_arena_free(&model->packs);
     duo_arena_free(&model->arena);
     duo_params_free(&model->params);
     free(model);

@@ -57,6 +57,7 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
     }
     t->loss = DUO_TAKE(arena, float, B *T);
     t->usage = DUO_TAKE(arena, uint64_t, L * DUO_MODULES);
+    duo_model_take_packs(t->model, t->params, stage->precision, true, arena);
     t->pass = duo_pass_take(
         t->params, (duo_pass_shape){.B = B, .T = T, .backward = true, .gumbel = router}, arena);
 }
@@ -89,6 +90,7 @@ duo_status duo_trainer_create(duo_trainer **out, duo_model *model, const duo_sta
         return status;
     }
     lay_out(t, &t->arena);
+    duo_model_repack(model, DUO_ALL_GROUPS);
     *out = t;
     return DUO_OK;
 }
@@ -96,6 +98,7 @@ duo_status duo_trainer_create(duo_trainer **out, duo_model *model, const duo_sta
 void duo_trainer_free(duo_trainer *t)
 {
     if (!t) return;
+    duo_model_drop_packs(t->model);
     duo_arena_free(&t->arena);
     free(t);
 }
@@ -234,6 +237,7 @@ duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_rep
                         report->grad_norm);
     duo_optimizer_step(&t->model->weights, &t->m, &t->v, gradient, stage, progress->stage_step,
                        report->grad_norm);
+    duo_model_repack(t->model, duo_stage_trains(stage));
     progress->stage_step++;
     progress->step++;
     progress->sequences += stage->batch_size;
