@@ -170,11 +170,11 @@ END_TEST
 
 /* Step over the last positions of each sequence; caches are the keys and values themselves. */
 static void step(const fixture *f, float *y, const float *q, const float *k, const float *v,
-                 const uint32_t *sequences, const uint32_t *lengths, size_t N)
+                 const uint32_t *sequences, const uint32_t *positions, size_t N)
 {
     const duo_attention_shape s = f->s;
     float *scratch = gradcheck_numbers(duo_attention_step_scratch(s.T, s.D), 11);
-    duo_attention_step(y, q, k, v, f->k, f->v, sequences, lengths, N, s.T, s.H, s.Hkv, s.D,
+    duo_attention_step(y, q, k, v, f->k, f->v, sequences, positions, N, s.T, s.H, s.Hkv, s.D,
                        scratch);
     free(scratch);
 }
@@ -190,7 +190,7 @@ START_TEST(steps_agree_with_forward)
     double *want = malloc(odd.B * q_row * sizeof *want);
     ck_assert(q && y && k && v && want);
     for (uint32_t t = 0; t < odd.T; t++) {
-        const uint32_t sequences[] = {0, 1}, lengths[] = {t, t};
+        const uint32_t sequences[] = {0, 1}, positions[] = {t, t};
         for (size_t b = 0; b < odd.B; b++) {
             const size_t n = b * odd.T + t;
             memcpy(q + b * q_row, f.q + n * q_row, q_row * sizeof *q);
@@ -198,7 +198,7 @@ START_TEST(steps_agree_with_forward)
             memcpy(v + b * kv_row, f.v + n * kv_row, kv_row * sizeof *v);
             for (size_t i = 0; i < q_row; i++) want[b * q_row + i] = (double)f.y[n * q_row + i];
         }
-        step(&f, y, q, k, v, sequences, lengths, odd.B);
+        step(&f, y, q, k, v, sequences, positions, odd.B);
         assert_near("y", y, want, odd.B * q_row, 1e-6);
     }
     free(q), free(y), free(k), free(v), free(want);
@@ -209,17 +209,20 @@ END_TEST
 
 enum { NODES = 150 };
 
-/* Sequence 1 has 140 nodes, more than one thread takes at once, sequence 0 the other 10. */
+/* Sequence 1 has 140 nodes at two positions, at one of them more than a thread takes at once, and
+ * sequence 0 the other 10. */
 static void many_nodes(const fixture *f, float *y, size_t first, size_t N)
 {
     const size_t q_row = f->s.H * f->s.D, kv_row = f->s.Hkv * f->s.D;
-    const uint32_t lengths[] = {33, 70};
-    uint32_t sequences[NODES];
+    uint32_t sequences[NODES], positions[NODES];
     float *q = gradcheck_numbers(NODES * q_row, 12), *k = gradcheck_numbers(NODES * kv_row, 13);
     float *v = gradcheck_numbers(NODES * kv_row, 14);
-    for (size_t n = 0; n < NODES; n++) sequences[n] = n < 140;
+    for (size_t n = 0; n < NODES; n++) {
+        sequences[n] = n < 140;
+        positions[n] = n < 50 || n >= 140 ? 33 : 70;
+    }
     step(f, y, q + first * q_row, k + first * kv_row, v + first * kv_row, sequences + first,
-         lengths, N);
+         positions + first, N);
     free(q), free(k), free(v);
 }
 

@@ -167,26 +167,61 @@ START_TEST(sequences_of_different_lengths_advance_together)
 }
 END_TEST
 
-/* Loss of hidden states in blocks, and without logits when none are wanted. */
-START_TEST(loss_of_nodes_is_that_of_their_logits)
+enum { NODES = 11, WIDTH = 18 };
+
+/* All that is computed of nodes at two positions of two sequences. */
+typedef struct node_values {
+    float x[NODES * WIDTH], h[NODES * WIDTH], k[NODES * 6], v[NODES * 6], y[NODES * WIDTH];
+    float logits[NODES * 29];
+    uint8_t routes[NODES * 2];
+} node_values;
+
+static void compute_nodes(node_values *n, const duo_model *model, decoder *d, bool keep)
 {
-    enum { S = 5 };
-    const duo_config config = tiny_config();
-    fixture f = make_kept(&config, 1, 4);
-    decoder d = make_decoder(&f.model->params, S, 4);
-    float x[S * 18], loss[S];
-    int32_t targets[S];
-    for (size_t i = 0; i < S * 18; i++) x[i] = sinf((float)i);
-    for (size_t s = 0; s < S; s++) targets[s] = (int32_t)(s * 7 % f.V);
-    duo_nodes_logits(d.nodes, f.model, d.logits, x, S);
-    duo_nodes_loss(d.nodes, f.model, loss, x, targets, S);
-    for (size_t s = 0; s < S; s++) {
-        double sum = 0;
-        for (size_t v = 0; v < f.V; v++) sum += exp((double)d.logits[s * f.V + v]);
-        ck_assert_double_eq_tol((double)loss[s],
-                                log(sum) - (double)d.logits[s * f.V + (size_t)targets[s]], 1e-5);
+    uint32_t sequences[NODES], positions[NODES], to[NODES], from[NODES];
+    memset(n, 0, sizeof *n);
+    for (uint32_t i = 0; i < NODES; i++) {
+        sequences[i] = i > 6;
+        positions[i] = i % 7 < 3 ? 4 : 2;
+        to[i] = NODES - 1 - i;
+        from[i] = i / 2;
     }
-    duo_arena_free(&d.arena);
+    for (size_t i = 0; i < NODES * WIDTH; i++) n->x[i] = sinf((float)i);
+    duo_nodes_attend(d->nodes, model, 1, n->x, n->h, keep ? n->k : NULL, keep ? n->v : NULL,
+                     &d->cache, sequences, positions, NODES);
+    duo_nodes_ffn(d->nodes, model, 1, DUO_BIG, n->y, to, n->h, from, NODES);
+    duo_nodes_route(d->nodes, model, 1, n->routes, 2, n->h, NODES);
+    duo_nodes_logits(d->nodes, model, n->logits, n->x, NODES);
+}
+
+/* More nodes than the scratch holds are worked on in blocks. */
+START_TEST(nodes_in_blocks_are_the_same_to_the_bit)
+{
+    const duo_config config = tiny_config();
+    fixture f = make_kept(&config, 2, 4);
+    node_values *whole = malloc(sizeof *whole), *blocks = malloc(sizeof *blocks);
+    ck_assert(whole && blocks);
+    duo_pass_forward(f.pass, f.model, f.tokens, &f.routing);
+    for (size_t capacity = 1; capacity <= NODES; capacity += 5) {
+        decoder d = make_decoder(&f.model->params, 2, 4);
+        duo_arena nodes = {0}, measure = DUO_ARENA_MEASURE;
+        duo_cache_fill(&d.cache, f.pass, 4);
+        duo_nodes_take(&f.model->params, NODES, 4, &measure);
+        ok(duo_arena_create(&nodes, measure.used, "nodes"));
+        d.nodes = duo_nodes_take(&f.model->params, NODES, 4, &nodes);
+        compute_nodes(whole, f.model, &d, true);
+        duo_arena_rewind(&nodes, 0);
+        d.nodes = duo_nodes_take(&f.model->params, capacity, 4, &nodes);
+        compute_nodes(blocks, f.model, &d, true);
+        ck_assert_mem_eq(blocks, whole, sizeof *whole);
+        compute_nodes(blocks, f.model, &d, false);
+        ck_assert_mem_eq(blocks->x, whole->x, sizeof whole->x);
+        ck_assert_mem_eq(blocks->logits, whole->logits, sizeof whole->logits);
+        duo_arena_free(&nodes);
+        duo_arena_free(&d.arena);
+    }
+    free(whole);
+    free(blocks);
     free_fixture(&f);
 }
 END_TEST
@@ -197,7 +232,7 @@ int main(void)
         decoding_agrees_with_whole_sequences,
         greedy_continuation_is_what_the_whole_sequence_says,
         sequences_of_different_lengths_advance_together,
-        loss_of_nodes_is_that_of_their_logits,
+        nodes_in_blocks_are_the_same_to_the_bit,
     };
     return run_suite("decode", tests, sizeof tests / sizeof *tests);
 }

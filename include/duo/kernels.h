@@ -149,14 +149,14 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
                             duo_attention_shape shape, float *scratch);
 
 /**
- * One new position of each of N nodes: node n belongs to sequence sequences[n], sees the first
- * lengths[sequence] cached positions of that sequence, and then itself. q, y (N, H, D); k, v (N,
- * Hkv, D) the nodes' own; k_cache, v_cache (S, max_T, Hkv, D); lengths (S). Nodes of one sequence
- * should be neighbours. Used by generation (one node a sequence) and by the oracle (many).
+ * One new position of each of N nodes: node n stands at positions[n] of sequence sequences[n]: it
+ * sees the cached positions before that, and then itself. q, y (N, H, D); k, v (N, Hkv, D) the
+ * nodes' own; k_cache, v_cache (S, max_T, Hkv, D). Nodes of one place should be neighbours. Used by
+ * generation (one node a sequence) and by the oracle (many).
  */
 void duo_attention_step(float *y, const float *q, const float *k, const float *v,
                         const float *k_cache, const float *v_cache, const uint32_t *sequences,
-                        const uint32_t *lengths, size_t N, size_t max_T, size_t H, size_t Hkv,
+                        const uint32_t *positions, size_t N, size_t max_T, size_t H, size_t Hkv,
                         size_t D, float *scratch);
 /** Floats of scratch for that. */
 size_t duo_attention_step_scratch(size_t max_T, size_t D);
@@ -176,6 +176,10 @@ void duo_swiglu_backward(float *dgate, float *dup, float *a, const float *da, co
 /** loss_n = lse_n - z[n, targets[n]],  lse_n = log sum_v exp(z_nv).  z (N, V). */
 void duo_cross_entropy_forward(float *loss, float *lse, const float *z, const int32_t *targets,
                                size_t N, size_t V);
+/** loss_n = lse_n - sum_v q_v z_nv with q = q[q_rows[n]], which sums to 1: the expected loss of
+ * targets that are drawn from q. z (N, V), q (., V); lse is forward's. */
+void duo_cross_entropy_expected(float *loss, const float *lse, const float *z, const float *q,
+                                const uint32_t *q_rows, size_t N, size_t V);
 /** In place: z becomes its gradient, dloss * (exp(z - lse) - onehot(target)). */
 void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targets, float dloss,
                                 size_t N, size_t V);

@@ -266,9 +266,10 @@ void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t
 /** Take over the first `length` positions of a pass with keep_kv and B == S. */
 void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length);
 
-/** Scratch for up to `capacity` nodes: hidden states that each continue one cached sequence. */
+/** Scratch for nodes: hidden states that each continue one cached sequence at some position. */
 typedef struct duo_nodes duo_nodes;
-/** Lay it out in an arena, for caches of max_T positions. NULL while measuring. */
+/** Lay it out in an arena, for caches of max_T positions; more nodes than `capacity` are worked on
+ *  in blocks of so many. NULL while measuring. */
 duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_T,
                           duo_arena *arena);
 
@@ -276,14 +277,15 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
 void duo_nodes_embed(const duo_model *model, float *x, const int32_t *tokens, size_t n);
 
 /**
- * The attention half of a layer for n nodes of sequences `sequences`, at the position behind what
- * the cache holds: x (n, C) += attention; h (n, C) = the normed FFN input; k, v (n, Hkv, D).
+ * The attention half of a layer for n nodes, node i at positions[i] of cached sequence
+ * sequences[i], of which it sees the positions before: x (n, C) += attention; h (n, C) = the normed
+ * FFN input; k, v (n, Hkv, D) of the nodes, or both NULL.
  */
 void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, float *x, float *h,
                       float *k, float *v, const duo_cache *cache, const uint32_t *sequences,
-                      size_t n);
+                      const uint32_t *positions, size_t n);
 
-/** One FFN for n nodes: y[y_rows[i]] += FFN(h[h_rows[i]]); n <= capacity. */
+/** One FFN for n nodes: y[y_rows[i]] += FFN(h[h_rows[i]]). */
 void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_module module,
                    float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                    size_t n);
@@ -292,12 +294,9 @@ void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_m
 void duo_nodes_route(duo_nodes *nodes, const duo_model *model, size_t layer, uint8_t *routes,
                      size_t stride, const float *h, size_t n);
 
-/** logits (n, V) of final hidden states x (n, C), n <= capacity. */
+/** logits (n, V) of final hidden states x (n, C). */
 void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, const float *x,
                       size_t n);
-/** loss (n) of those states for targets (n); in blocks, any n. */
-void duo_nodes_loss(duo_nodes *nodes, const duo_model *model, float *loss, const float *x,
-                    const int32_t *targets, size_t n);
 
 /**
  * Advance every sequence of the cache by one token (S <= capacity): tokens (S), routes (S, L) given

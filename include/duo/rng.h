@@ -20,6 +20,7 @@ typedef enum duo_purpose {
     DUO_RNG_SPLIT,   /**< documents held out */
     DUO_RNG_SAMPLE,  /**< tokens drawn in generation */
     DUO_RNG_PATTERN, /**< random layer patterns */
+    DUO_RNG_CONTROL, /**< targets drawn from a model's own distribution */
     DUO_RNG_TEST
 } duo_purpose;
 

@@ -14,7 +14,7 @@
 
 enum {
     KEYS = 64,              /* keys of a block of backward: its scores stay in the L1 cache */
-    STEP_NODES = 64,        /* nodes of one sequence that a thread takes at once */
+    STEP_NODES = 64,        /* nodes of one place that a thread takes at once */
     SERIAL_WORK = 64 * 1024 /* multiply-adds that are not worth waking threads */
 };
 
@@ -177,7 +177,7 @@ size_t duo_attention_step_scratch(size_t max_T, size_t D)
     return (size_t)duo_kernels_threads() * step_thread_scratch(max_T, D);
 }
 
-/* What the nodes of one sequence share, at one head of keys and values. */
+/* What the nodes of one place share, at one head of keys and values. */
 typedef struct step_head {
     const float *keys, *values; /* cached positions, row apart */
     size_t length, row, D;
@@ -211,13 +211,13 @@ static void step_lanes(float *const *y, const float *const *q, const float *cons
 
 void duo_attention_step(float *y, const float *q, const float *k, const float *v,
                         const float *k_cache, const float *v_cache, const uint32_t *sequences,
-                        const uint32_t *lengths, size_t N, size_t max_T, size_t H, size_t Hkv,
+                        const uint32_t *positions, size_t N, size_t max_T, size_t H, size_t Hkv,
                         size_t D, float *scratch)
 {
     assert(H % Hkv == 0);
     const size_t group = H / Hkv;
     size_t seen = 0;
-    for (size_t n = 0; n < N; n++) seen += lengths[sequences[n]];
+    for (size_t n = 0; n < N; n++) seen += positions[n];
     const bool serial = 2 * seen * H * D < SERIAL_WORK;
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
@@ -225,14 +225,16 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
         float *own = scratch + mine * step_thread_scratch(max_T, D);
         size_t unit = 0;
         for (size_t first = 0, end; first < N; first = end) {
-            const size_t sequence = sequences[first];
+            const size_t sequence = sequences[first], length = positions[first];
             end = first + 1;
-            while (end < N && end - first < STEP_NODES && sequences[end] == sequence) end++;
-            assert(lengths[sequence] <= max_T);
+            while (end < N && end - first < STEP_NODES && sequences[end] == sequence &&
+                   positions[end] == length)
+                end++;
+            assert(length <= max_T);
             for (size_t kv = 0; kv < Hkv; kv++) {
                 if (unit++ % team != mine) continue;
                 const size_t at = (sequence * max_T * Hkv + kv) * D;
-                const step_head head = {k_cache + at, v_cache + at, lengths[sequence], Hkv * D, D};
+                const step_head head = {k_cache + at, v_cache + at, length, Hkv * D, D};
                 const size_t queries = (end - first) * group;
                 for (size_t i = 0; i < queries; i += DUO_LANES) {
                     const float *q_l[DUO_LANES], *k_l[DUO_LANES], *v_l[DUO_LANES];

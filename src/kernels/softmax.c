@@ -16,6 +16,14 @@ void duo_cross_entropy_forward(float *loss, float *lse, const float *z, const in
     }
 }
 
+void duo_cross_entropy_expected(float *loss, const float *lse, const float *z, const float *q,
+                                const uint32_t *q_rows, size_t N, size_t V)
+{
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * V > DUO_PARALLEL_MIN)
+    for (size_t n = 0; n < N; n++)
+        loss[n] = lse[n] - duo_rows->dot(q + q_rows[n] * V, z + n * V, V);
+}
+
 void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targets, float dloss,
                                 size_t N, size_t V)
 {

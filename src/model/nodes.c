@@ -8,10 +8,9 @@
 struct duo_nodes {
     size_t capacity;
     float *x, *h, *r, *q, *k, *v, *att, *attention_scratch;
-    float *gate, *up; /* (capacity, F) */
-    float *router, *logits, *lse;
-    size_t head_block;
-    uint32_t *positions, *sequences;
+    float *gate, *up; /* (chunk, F) */
+    float *router;
+    uint32_t *sequences;
     duo_row_groups groups;
 };
 
@@ -56,7 +55,7 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
     const duo_config *c = &params->config;
     const size_t C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
     const size_t F = c->d_big > c->d_small ? c->d_big : c->d_small;
-    duo_nodes value = {.capacity = capacity, .head_block = duo_head_block(c, capacity)};
+    duo_nodes value = {.capacity = capacity};
     duo_nodes *nodes = DUO_TAKE(arena, duo_nodes, 1);
     value.x = DUO_TAKE(arena, float, capacity *C);
     value.h = DUO_TAKE(arena, float, capacity *C);
@@ -70,14 +69,17 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
     value.gate = DUO_TAKE(arena, float, capacity *F);
     value.up = DUO_TAKE(arena, float, capacity *F);
     value.router = DUO_TAKE(arena, float, capacity *DUO_MODULES);
-    value.logits = DUO_TAKE(arena, float, value.head_block * c->vocab_size);
-    value.lse = DUO_TAKE(arena, float, value.head_block);
-    value.positions = DUO_TAKE(arena, uint32_t, capacity);
     value.sequences = DUO_TAKE(arena, uint32_t, capacity);
     value.groups.rows[DUO_SMALL] = DUO_TAKE(arena, uint32_t, capacity);
     value.groups.rows[DUO_BIG] = DUO_TAKE(arena, uint32_t, capacity);
     if (nodes) *nodes = value;
     return nodes;
+}
+
+/* Nodes of the block from i on, of n. */
+static size_t block_rows(const duo_nodes *nodes, size_t i, size_t n)
+{
+    return n - i < nodes->capacity ? n - i : nodes->capacity;
 }
 
 void duo_nodes_embed(const duo_model *model, float *x, const int32_t *tokens, size_t n)
@@ -86,22 +88,19 @@ void duo_nodes_embed(const duo_model *model, float *x, const int32_t *tokens, si
                           model->params.config.d_model);
 }
 
-void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, float *x, float *h,
-                      float *k, float *v, const duo_cache *cache, const uint32_t *sequences,
-                      size_t n)
+static void attend_block(duo_nodes *nodes, const duo_model *model, size_t layer, float *x, float *h,
+                         float *k, float *v, const duo_cache *cache, const uint32_t *sequences,
+                         const uint32_t *positions, size_t n)
 {
     const duo_config *c = &model->params.config;
     const duo_tree *w = &model->weights;
     const size_t C = c->d_model, D = duo_head_width(c);
     const size_t skip = layer * cache_layer(cache, c);
-    assert(n <= nodes->capacity);
-    for (size_t i = 0; i < n; i++) nodes->positions[i] = cache->lengths[sequences[i]];
-
     duo_rmsnorm_forward(h, nodes->r, x, duo_tree_at(w, layer, DUO_P_ATTN_NORM), n, C,
                         (float)c->norm_eps);
-    duo_qkv_forward(nodes->q, k, v, h, nodes->positions, model, layer, n);
+    duo_qkv_forward(nodes->q, k, v, h, positions, model, layer, n);
     duo_attention_step(nodes->att, nodes->q, k, v, cache->k + skip, cache->v + skip, sequences,
-                       cache->lengths, n, cache->max_T, c->n_heads, c->n_kv_heads, D,
+                       positions, n, cache->max_T, c->n_heads, c->n_kv_heads, D,
                        nodes->attention_scratch);
     duo_linear_forward(x, nodes->att, duo_model_weight(model, layer, DUO_P_O), NULL, n, NULL, NULL,
                        true);
@@ -109,51 +108,51 @@ void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, fl
                         (float)c->norm_eps);
 }
 
+void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, float *x, float *h,
+                      float *k, float *v, const duo_cache *cache, const uint32_t *sequences,
+                      const uint32_t *positions, size_t n)
+{
+    const duo_config *c = &model->params.config;
+    const size_t C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    for (size_t i = 0; i < n; i += nodes->capacity)
+        attend_block(nodes, model, layer, x + i * C, h + i * C, k ? k + i * KV : nodes->k,
+                     v ? v + i * KV : nodes->v, cache, sequences + i, positions + i,
+                     block_rows(nodes, i, n));
+}
+
 void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_module module,
                    float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                    size_t n)
 {
-    assert(n <= nodes->capacity);
     const duo_ffn_state state = {.gate = nodes->gate, .up = nodes->up, .act = nodes->gate};
-    duo_ffn_forward(y, y_rows, h, h_rows, model, layer, module, &state, n, true);
+    for (size_t i = 0; i < n; i += nodes->capacity)
+        duo_ffn_forward(y, y_rows + i, h, h_rows + i, model, layer, module, &state,
+                        block_rows(nodes, i, n), true);
 }
 
 void duo_nodes_route(duo_nodes *nodes, const duo_model *model, size_t layer, uint8_t *routes,
                      size_t stride, const float *h, size_t n)
 {
-    assert(n <= nodes->capacity);
-    duo_router_logits(nodes->router, h, model, layer, n);
-    duo_router_choose(routes, stride, nodes->router, &model->params.config, n);
-}
-
-/* ---------------------------------------------------------------- head */
-
-static void final_norm(duo_nodes *nodes, const duo_model *model, const float *x, size_t n)
-{
     const duo_config *c = &model->params.config;
-    duo_rmsnorm_forward(nodes->h, nodes->r, x, duo_tree_at(&model->weights, 0, DUO_P_FINAL_NORM), n,
-                        c->d_model, (float)c->norm_eps);
+    for (size_t i = 0; i < n; i += nodes->capacity) {
+        const size_t rows = block_rows(nodes, i, n);
+        duo_router_logits(nodes->router, h + i * c->d_model, model, layer, rows);
+        duo_router_choose(routes + i * stride, stride, nodes->router, c, rows);
+    }
 }
 
 void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, const float *x,
                       size_t n)
 {
-    assert(n <= nodes->capacity);
-    final_norm(nodes, model, x, n);
-    duo_linear_forward(logits, nodes->h, duo_model_head(model), NULL, n, NULL, NULL, false);
-}
-
-void duo_nodes_loss(duo_nodes *nodes, const duo_model *model, float *loss, const float *x,
-                    const int32_t *targets, size_t n)
-{
     const duo_config *c = &model->params.config;
-    const size_t C = c->d_model, V = c->vocab_size;
-    for (size_t i = 0; i < n; i += nodes->head_block) {
-        const size_t rows = n - i < nodes->head_block ? n - i : nodes->head_block;
-        final_norm(nodes, model, x + i * C, rows);
-        duo_linear_forward(nodes->logits, nodes->h, duo_model_head(model), NULL, rows, NULL, NULL,
-                           false);
-        duo_cross_entropy_forward(loss + i, nodes->lse, nodes->logits, targets + i, rows, V);
+    const size_t C = c->d_model;
+    for (size_t i = 0; i < n; i += nodes->capacity) {
+        const size_t rows = block_rows(nodes, i, n);
+        duo_rmsnorm_forward(nodes->h, nodes->r, x + i * C,
+                            duo_tree_at(&model->weights, 0, DUO_P_FINAL_NORM), rows, C,
+                            (float)c->norm_eps);
+        duo_linear_forward(logits + i * c->vocab_size, nodes->h, duo_model_head(model), NULL, rows,
+                           NULL, NULL, false);
     }
 }
 
@@ -181,7 +180,7 @@ void duo_decode(duo_nodes *nodes, const duo_model *model, duo_cache *cache, cons
     duo_nodes_embed(model, nodes->x, tokens, S);
     for (size_t l = 0; l < L; l++) {
         duo_nodes_attend(nodes, model, l, nodes->x, nodes->h, nodes->k, nodes->v, cache,
-                         nodes->sequences, S);
+                         nodes->sequences, cache->lengths, S);
         append(cache, c, l, nodes->k, nodes->v);
         if (routing->kind == DUO_ROUTING_ROUTER)
             duo_nodes_route(nodes, model, l, routing->routes + l, L, nodes->h, S);

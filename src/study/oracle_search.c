@@ -16,6 +16,7 @@
  */
 
 enum {
+    LEAF_BLOCK = 256,
     MAX_LEVELS = 129,           /* duo_config_check allows 128 layers */
     MAX_NODES = 1 << 24,        /* far beyond any memory, so that row indices cannot overflow */
     DEFAULT_BYTES = 512 << 20,  /* of all but keys and values, when max_nodes is left to us */
@@ -45,7 +46,9 @@ typedef struct search {
     level levels[MAX_LEVELS];
     float *k, *v;            /* of the nodes of one layer */
     duo_row_groups from, to; /* per module: parents that take it, and their children */
-    float *leaf_loss;        /* of the last level's nodes */
+    uint32_t *positions;     /* of the nodes of one layer */
+    float *logits;           /* (LEAF_BLOCK, V) */
+    float *leaf_loss, *lse;  /* of the last level's nodes */
     int32_t *leaf_target;
     int32_t *inputs, *targets; /* (group): tokens at the position and behind it */
     float *best_loss;          /* (group) */
@@ -128,7 +131,10 @@ static void lay_out(search *s, duo_arena *arena)
         s->from.rows[m] = DUO_TAKE(arena, uint32_t, most);
         s->to.rows[m] = DUO_TAKE(arena, uint32_t, most);
     }
+    s->positions = DUO_TAKE(arena, uint32_t, most);
+    s->logits = DUO_TAKE(arena, float, LEAF_BLOCK * c->vocab_size);
     s->leaf_loss = DUO_TAKE(arena, float, most);
+    s->lse = DUO_TAKE(arena, float, LEAF_BLOCK);
     s->leaf_target = DUO_TAKE(arena, int32_t, most);
     s->inputs = DUO_TAKE(arena, int32_t, G);
     s->targets = DUO_TAKE(arena, int32_t, G);
@@ -216,7 +222,12 @@ static void score_leaves(search *s, size_t n)
 {
     const level *leaves = &s->levels[s->L];
     for (size_t i = 0; i < n; i++) s->leaf_target[i] = s->targets[leaves->sequence[i]];
-    duo_nodes_loss(s->nodes, s->model, s->leaf_loss, leaves->x, s->leaf_target, n);
+    for (size_t i = 0; i < n; i += LEAF_BLOCK) {
+        const size_t rows = n - i < LEAF_BLOCK ? n - i : LEAF_BLOCK;
+        duo_nodes_logits(s->nodes, s->model, s->logits, leaves->x + i * s->C, rows);
+        duo_cross_entropy_forward(s->leaf_loss + i, s->lse, s->logits, s->leaf_target + i, rows,
+                                  s->model->params.config.vocab_size);
+    }
     for (size_t i = 0; i < n; i++) {
         const size_t r = leaves->sequence[i];
         const float loss = s->leaf_loss[i];
@@ -236,8 +247,9 @@ static void descend(search *s, size_t l, size_t n)
         score_leaves(s, n);
         return;
     }
+    for (size_t i = 0; i < n; i++) s->positions[i] = s->cache.lengths[here->sequence[i]];
     duo_nodes_attend(s->nodes, s->model, l, here->x, here->h, s->k, s->v, &s->cache, here->sequence,
-                     n);
+                     s->positions, n);
     for (size_t parent = 0; parent < n;) {
         const size_t children = branch(s, l, n, &parent);
         compute_children(s, l, children);
