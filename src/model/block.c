@@ -11,19 +11,35 @@ duo_ffn_slots duo_ffn_slots_of(duo_module module)
     return (duo_ffn_slots){DUO_P_SMALL_GATE, DUO_P_SMALL_UP, DUO_P_SMALL_DOWN};
 }
 
+size_t duo_ffn_chunk(const duo_config *config, size_t n)
+{
+    const size_t most = (size_t)512 << 10, least = 384; /* floats that stay near; rows that pay */
+    const size_t F = config->d_big > config->d_small ? config->d_big : config->d_small;
+    const size_t rows = most / F > least ? most / F / 48 * 48 : least;
+    return rows < n ? rows : n;
+}
+
 void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                      const duo_model *model, size_t layer, duo_module module,
                      const duo_ffn_state *state, size_t n, bool add)
 {
-    const size_t F = duo_ffn_width(&model->params.config, module);
+    const duo_config *c = &model->params.config;
+    const size_t C = c->d_model, F = duo_ffn_width(c, module), chunk = duo_ffn_chunk(c, n);
     const duo_ffn_slots slots = duo_ffn_slots_of(module);
-    const duo_weight *gate = duo_model_weight(model, layer, slots.gate);
-    const duo_weight *up = duo_model_weight(model, layer, slots.up);
-    const duo_weight *down = duo_model_weight(model, layer, slots.down);
-    duo_linear_forward(state->gate, h, gate, NULL, n, NULL, h_rows, false);
-    duo_linear_forward(state->up, h, up, NULL, n, NULL, h_rows, false);
-    duo_swiglu_forward(state->act, state->gate, state->up, n * F);
-    duo_linear_forward(y, state->act, down, NULL, n, y_rows, NULL, add);
+    const duo_weight *w_gate = duo_model_weight(model, layer, slots.gate);
+    const duo_weight *w_up = duo_model_weight(model, layer, slots.up);
+    const duo_weight *w_down = duo_model_weight(model, layer, slots.down);
+    for (size_t first = 0; first < n; first += chunk) {
+        const size_t rows = n - first < chunk ? n - first : chunk;
+        const size_t kept = state->keep ? first * F : 0;
+        float *gate = state->gate + kept, *up = state->up + kept;
+        const duo_rows_of to = duo_rows_from(y_rows, first, C),
+                          from = duo_rows_from(h_rows, first, C);
+        duo_linear_forward(gate, h + from.skip, w_gate, NULL, rows, NULL, from.rows, false);
+        duo_linear_forward(up, h + from.skip, w_up, NULL, rows, NULL, from.rows, false);
+        duo_swiglu_forward(state->act, gate, up, rows * F);
+        duo_linear_forward(y + to.skip, state->act, w_down, NULL, rows, to.rows, NULL, add);
+    }
 }
 
 void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_t *positions,

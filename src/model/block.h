@@ -15,14 +15,29 @@ typedef struct duo_ffn_slots {
 } duo_ffn_slots;
 duo_ffn_slots duo_ffn_slots_of(duo_module module);
 
-/** Activations of one FFN for its n rows, compact: (n, F). */
+/** Rows of an FFN's activations that are computed at a time, of n, so that they stay in the caches.
+ */
+size_t duo_ffn_chunk(const duo_config *config, size_t n);
+
+/** Rows from `first` on: of a list, or of an array of C columns that is read without one. */
+typedef struct duo_rows_of {
+    const uint32_t *rows;
+    size_t skip; /**< floats */
+} duo_rows_of;
+static inline duo_rows_of duo_rows_from(const uint32_t *rows, size_t first, size_t C)
+{
+    return rows ? (duo_rows_of){rows + first, 0} : (duo_rows_of){NULL, first * C};
+}
+
+/** Activations of one FFN. */
 typedef struct duo_ffn_state {
-    float *gate, *up, *act;
+    float *gate, *up; /**< (n, F) when they are kept for backward, else (chunk, F) */
+    bool keep;
+    float *act; /**< (chunk, F); may be gate or up when those are not kept */
 } duo_ffn_state;
 
 /**
  * y[y_rows[i]] = (add ? y : 0) + down(silu(gate(h)) * up(h)) with h = h[h_rows[i]], i < n.
- * Keeps gate and up; act may be gate or up when they need not be kept.
  */
 void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                      const duo_model *model, size_t layer, duo_module module,

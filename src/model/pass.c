@@ -38,8 +38,9 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
     /* A routed row takes one module: big rows stand in front, small ones behind them. A mixed row
      * takes both. */
     const size_t F = shape->gumbel ? c->d_big + c->d_small : larger(c->d_big, c->d_small);
-    s->gate = DUO_TAKE(arena, float, N *F);
-    s->up = DUO_TAKE(arena, float, N *F);
+    const size_t kept = shape->backward ? N : duo_ffn_chunk(c, N);
+    s->gate = DUO_TAKE(arena, float, kept *F);
+    s->up = DUO_TAKE(arena, float, kept *F);
     if (!shape->gumbel) return;
     s->soft = DUO_TAKE(arena, float, N *M);
     s->weight = DUO_TAKE(arena, float, N *M);
@@ -50,14 +51,15 @@ static void take_backward(duo_pass *pass, const duo_config *c, duo_arena *arena)
 {
     const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
     const size_t F = larger(c->d_big, c->d_small), M = duo_module_count(c->router_modules);
+    const size_t chunk = duo_ffn_chunk(c, N);
     pass->dx = DUO_TAKE(arena, float, N *C);
     pass->dh = DUO_TAKE(arena, float, N *C);
     pass->datt = DUO_TAKE(arena, float, N *C);
     pass->dq = DUO_TAKE(arena, float, N *C);
     pass->dk = DUO_TAKE(arena, float, N *KV);
     pass->dv = DUO_TAKE(arena, float, N *KV);
-    pass->dgate = DUO_TAKE(arena, float, N *F);
-    pass->dup = DUO_TAKE(arena, float, N *F);
+    pass->dgate = DUO_TAKE(arena, float, chunk *F);
+    pass->dup = DUO_TAKE(arena, float, chunk *F);
     if (!pass->shape.gumbel) return;
     pass->dy = DUO_TAKE(arena, float, N *C);
     pass->dweight = DUO_TAKE(arena, float, N *M);
@@ -100,7 +102,7 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     value.shares = DUO_TAKE(arena, float, shape.B *M);
     value.logits = DUO_TAKE(arena, float, value.head_block * c->vocab_size);
     value.lse = DUO_TAKE(arena, float, value.head_block);
-    value.act = DUO_TAKE(arena, float, N *larger(c->d_big, c->d_small));
+    value.act = DUO_TAKE(arena, float, duo_ffn_chunk(c, N) * larger(c->d_big, c->d_small));
     value.router = DUO_TAKE(arena, float, N *M);
     if (shape.gumbel) value.noise = DUO_TAKE(arena, float, N *M);
     value.attention_scratch = DUO_TAKE(arena, float, duo_attention_scratch(value.attention));
@@ -130,10 +132,13 @@ static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
                         duo_tree_at(&model->weights, l, DUO_P_FFN_NORM), N, C, (float)c->norm_eps);
 }
 
+/* Kept: big rows in front, small ones behind them. */
 static void place_ffn_states(duo_pass *pass, duo_layer_state *s, size_t big_floats)
 {
-    s->ffn[DUO_BIG] = (duo_ffn_state){s->gate, s->up, pass->act};
-    s->ffn[DUO_SMALL] = (duo_ffn_state){s->gate + big_floats, s->up + big_floats, pass->act};
+    const bool keep = pass->shape.backward;
+    const size_t behind = keep ? big_floats : 0;
+    s->ffn[DUO_BIG] = (duo_ffn_state){s->gate, s->up, keep, pass->act};
+    s->ffn[DUO_SMALL] = (duo_ffn_state){s->gate + behind, s->up + behind, keep, pass->act};
 }
 
 /* Every token through its own module. */

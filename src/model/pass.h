@@ -28,7 +28,7 @@ struct duo_pass {
     float *shares;       /* (B, M): mean clean probability of a sequence */
     float *logits;       /* (head_block, V) */
     float *lse;          /* (head_block) */
-    float *act;          /* (N, F): activation of one FFN */
+    float *act;          /* (chunk, F): activation of one FFN */
     float *router;       /* (N, M): logits of one layer */
     float *noise;        /* (N, M): Gumbel noise of one layer */
     float *attention_scratch;

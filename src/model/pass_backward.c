@@ -19,37 +19,42 @@ static bool trains_below(const duo_tree *gradient, size_t l)
     return false;
 }
 
-/* One FFN for n rows (rows NULL: all). Adds to dh if the input's gradient is needed. */
+/* One FFN for n rows (rows NULL: all), in chunks. Adds to dh if the input's gradient is needed. */
 static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree *gradient, size_t l,
                          duo_module m, const float *dy, const uint32_t *rows, size_t n,
                          bool need_dh)
 {
     const duo_layer_state *s = &pass->layers[l];
-    const size_t C = model->params.config.d_model, F = duo_ffn_width(&model->params.config, m);
+    const duo_config *c = &model->params.config;
+    const size_t C = c->d_model, F = duo_ffn_width(c, m), chunk = duo_ffn_chunk(c, n);
     const duo_ffn_slots slots = duo_ffn_slots_of(m);
-    const duo_weight *gate = duo_model_weight(model, l, slots.gate);
-    const duo_weight *up = duo_model_weight(model, l, slots.up);
-    const duo_weight *down = duo_model_weight(model, l, slots.down);
+    const duo_weight *w_gate = duo_model_weight(model, l, slots.gate);
+    const duo_weight *w_up = duo_model_weight(model, l, slots.up);
+    const duo_weight *w_down = duo_model_weight(model, l, slots.down);
     float *dw_gate = duo_tree_at(gradient, l, slots.gate);
     float *dw_up = duo_tree_at(gradient, l, slots.up);
     float *dw_down = duo_tree_at(gradient, l, slots.down);
     if (!need_dh && !dw_down) return;
 
-    float *da = pass->dgate;
-    duo_linear_backward_input(da, dy, down, n, NULL, rows, false);
-    duo_swiglu_backward(pass->dgate, pass->dup, dw_down ? pass->act : NULL, da, s->ffn[m].gate,
-                        s->ffn[m].up, n * F);
-    if (dw_down) {
-        const duo_precision precision = down->precision;
-        duo_linear_backward_weight(dw_down, NULL, dy, pass->act, n, C, F, rows, NULL, precision);
-        duo_linear_backward_weight(dw_gate, NULL, pass->dgate, s->h_ffn, n, F, C, NULL, rows,
-                                   precision);
-        duo_linear_backward_weight(dw_up, NULL, pass->dup, s->h_ffn, n, F, C, NULL, rows,
-                                   precision);
+    float *da = pass->dgate, *act = dw_down ? pass->act : NULL;
+    for (size_t first = 0; first < n; first += chunk) {
+        const size_t k = n - first < chunk ? n - first : chunk;
+        const duo_rows_of at = duo_rows_from(rows, first, C);
+        const float *dy_k = dy + at.skip, *h = s->h_ffn + at.skip;
+        const float *gate = s->ffn[m].gate + first * F, *up = s->ffn[m].up + first * F;
+        duo_linear_backward_input(da, dy_k, w_down, k, NULL, at.rows, false);
+        duo_swiglu_backward(pass->dgate, pass->dup, act, da, gate, up, k * F);
+        if (dw_down) {
+            const duo_precision as = w_down->precision;
+            duo_linear_backward_weight(dw_down, NULL, dy_k, act, k, C, F, at.rows, NULL, as);
+            duo_linear_backward_weight(dw_gate, NULL, pass->dgate, h, k, F, C, NULL, at.rows, as);
+            duo_linear_backward_weight(dw_up, NULL, pass->dup, h, k, F, C, NULL, at.rows, as);
+        }
+        if (!need_dh) continue;
+        float *dh = pass->dh + at.skip;
+        duo_linear_backward_input(dh, pass->dgate, w_gate, k, at.rows, NULL, true);
+        duo_linear_backward_input(dh, pass->dup, w_up, k, at.rows, NULL, true);
     }
-    if (!need_dh) return;
-    duo_linear_backward_input(pass->dh, pass->dgate, gate, n, rows, NULL, true);
-    duo_linear_backward_input(pass->dh, pass->dup, up, n, rows, NULL, true);
 }
 
 /* Gradient of the router's logits: through the mixture, and of the budget loss through P. */
