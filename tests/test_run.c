@@ -96,8 +96,10 @@ START_TEST(one_writer)
 {
     duo_run *run, *second;
     ok(duo_run_open(&run, "r", KEEP, false));
-    refused(duo_run_open(&second, "r", KEEP, false), DUO_EINVAL,
-            "r: another duo train is writing to this run");
+    refused(duo_run_open(&second, "r", KEEP, false), DUO_EINVAL, "r: another duo train, process ");
+    char own[40];
+    snprintf(own, sizeof own, " %ld, is writing", (long)getpid());
+    ck_assert_ptr_nonnull(strstr(duo_message(), own));
     const pid_t child = fork();
     if (child == 0) {
         const duo_status status = duo_run_open(&second, "r", KEEP, false);

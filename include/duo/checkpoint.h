@@ -86,8 +86,8 @@ typedef struct duo_run duo_run;
 /**
  * Make or enter a run folder and lock it; removes stale temporary files, and the metrics of a run
  * that ended before its first checkpoint. Folders on the way are made. keep >= 1. DUO_EINVAL when
- * it is locked by another process, or when it holds checkpoints and `resume` is false, or holds
- * none and `resume` is true. The caller closes *run.
+ * it is locked by another process, which is named, or when it holds checkpoints and `resume` is
+ * false, or holds none and `resume` is true. The caller closes *run.
  */
 duo_status duo_run_open(duo_run **run, const char *folder, size_t keep, bool resume);
 void duo_run_close(duo_run *run);
@@ -106,15 +106,23 @@ duo_status duo_run_newest(duo_run *run, duo_checkpoint **checkpoint);
 /**
  * Save step-NNNNNNNN.h5, with the link best.h5 when best and stage-NAME.h5 when it ends a stage
  * (milestone), and point `latest` at it; then drop the oldest step files beyond `keep`. A run that
- * is killed in between resumes at the step before, or with all links in place.
+ * is killed in between resumes at the step before, or with all links in place. On failure the
+ * checkpoints that were there are untouched, and a later call starts afresh; a log that cannot be
+ * written is a warning.
  */
 duo_status duo_run_save(duo_run *run, const duo_checkpoint_state *state, bool best, bool milestone);
 
 /** Write a small text file into the folder; readers see the old one or the new one. */
 duo_status duo_run_write(duo_run *run, const char *name, const char *text);
 
-/** Append one line, which ends in a newline and begins with {"step":N, to metrics.jsonl. */
+/**
+ * Append one line, which ends in a newline and begins with {"step":N, to metrics.jsonl. What the
+ * storage refuses is kept, with one warning, and written before the next line, at the next save
+ * or by duo_run_sync_log. Fails only for want of memory.
+ */
 duo_status duo_run_log(duo_run *run, const char *line);
+/** Make all lines durable. */
+duo_status duo_run_sync_log(duo_run *run);
 /** Drop lines of metrics.jsonl whose "step" is beyond this one, and those that a crash has torn. */
 duo_status duo_run_rewind_log(duo_run *run, uint64_t step);
 

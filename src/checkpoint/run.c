@@ -15,7 +15,7 @@
 
 /* A checkpoint that does not yet bear its names. */
 static const char next_file[] = "next.h5";
-static const char best_file[] = "best.h5", latest_link[] = "latest";
+static const char best_file[] = "best.h5", latest_link[] = "latest", lock_file[] = "lock";
 
 run_temp run_temp_name(const char *name)
 {
@@ -172,15 +172,34 @@ static duo_status enter_folder(duo_run *run, bool resume)
     return duo_fail(DUO_EIO, "%s: cannot open the folder: %s", run->folder, strerror(errno));
 }
 
+/* Who holds the lock wrote its number into the file: for people, so a full disk does not matter. */
+static duo_status refuse_second(const duo_run *run)
+{
+    char text[24] = "";
+    const ssize_t n = pread(run->lock_fd, text, sizeof text - 1, 0);
+    const long holder = n > 0 ? strtol(text, NULL, 10) : 0;
+    if (holder <= 0)
+        return duo_fail(DUO_EINVAL, "%s: another duo train is writing to this run", run->folder);
+    return duo_fail(DUO_EINVAL, "%s: another duo train, process %ld, is writing to this run",
+                    run->folder, holder);
+}
+
+static void sign_lock(const duo_run *run)
+{
+    char text[24];
+    const int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(run->lock_fd, 0) != 0 || pwrite(run->lock_fd, text, (size_t)n, 0) != n)
+        duo_warn("%s/%s: cannot be signed: %s", run->folder, lock_file, strerror(errno));
+}
+
 static duo_status lock(duo_run *run)
 {
-    static const char name[] = "lock";
-    run->lock_fd = openat(run->folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (run->lock_fd < 0) return run_fail(run, name, "open");
-    if (flock(run->lock_fd, LOCK_EX | LOCK_NB) == 0) return DUO_OK;
-    if (errno == EWOULDBLOCK)
-        return duo_fail(DUO_EINVAL, "%s: another duo train is writing to this run", run->folder);
-    return run_fail(run, name, "lock");
+    run->lock_fd = openat(run->folder_fd, lock_file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock_fd < 0) return run_fail(run, lock_file, "open");
+    if (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK ? refuse_second(run) : run_fail(run, lock_file, "lock");
+    sign_lock(run);
+    return DUO_OK;
 }
 
 /* Only under the lock: nobody else's file is at work. */
@@ -254,6 +273,7 @@ void duo_run_close(duo_run *run)
     if (run->log_fd >= 0) close(run->log_fd);
     if (run->folder_fd >= 0) close(run->folder_fd);
     if (run->lock_fd >= 0) close(run->lock_fd); /* and unlocks */
+    free(run->waiting.data);
     free(run->folder);
     free(run->path);
     free(run);
@@ -268,6 +288,7 @@ static duo_status put_link(const duo_run *run, const char *name, link_kind kind,
 {
     const run_temp temp = run_temp_name(name);
     const int fd = run->folder_fd;
+    unlinkat(fd, temp.name, 0); /* of an attempt that failed */
     const int made =
         kind == HARD ? linkat(fd, target, fd, temp.name, 0) : symlinkat(target, fd, temp.name);
     if (made != 0) return run_fail(run, name, "link");
@@ -340,11 +361,11 @@ duo_status duo_run_newest(duo_run *run, duo_checkpoint **checkpoint)
 /* ---------------------------------------------------------------- saving */
 
 /* A step file that stays behind costs space and nothing else: warn, and train on. */
-static duo_status drop_old(const duo_run *run, uint64_t newest)
+static void drop_old(const duo_run *run, uint64_t newest)
 {
     listing names;
-    const duo_status status = list(run, is_step, newest_first, &names);
     size_t kept = 0;
+    if (list(run, is_step, newest_first, &names) != DUO_OK) duo_warn("%s", duo_message());
     for (size_t i = 0; i < names.n; i++) {
         const char *name = names.entries[i]->d_name;
         uint64_t step = 0;
@@ -354,7 +375,6 @@ static duo_status drop_old(const duo_run *run, uint64_t newest)
             duo_warn("%s/%s: cannot be removed: %s", run->folder, name, strerror(errno));
     }
     free_listing(&names);
-    return status;
 }
 
 /* The names that outlive retention come first, and the step's last: a run that is killed in
@@ -378,12 +398,12 @@ static duo_status give_names(const duo_run *run, const duo_checkpoint_state *sta
 
 duo_status duo_run_save(duo_run *run, const duo_checkpoint_state *state, bool best, bool milestone)
 {
-    duo_status status = run_sync_log(run);
-    if (status != DUO_OK) return status;
-    status = duo_checkpoint_save(duo_run_path(run, next_file), state);
-    if (status != DUO_OK) return status;
-    status = give_names(run, state, best, milestone);
-    if (status == DUO_OK) return drop_old(run, state->progress->step);
-    unlinkat(run->folder_fd, next_file, 0);
+    run_note_log(run, duo_run_sync_log(run)); /* no reason to lose a checkpoint too */
+    duo_status status = duo_checkpoint_save(duo_run_path(run, next_file), state);
+    if (status == DUO_OK) status = give_names(run, state, best, milestone);
+    if (status == DUO_OK)
+        drop_old(run, state->progress->step);
+    else
+        unlinkat(run->folder_fd, next_file, 0);
     return status;
 }

@@ -36,6 +36,8 @@ typedef struct stage_run {
     uint64_t last_step;
     double interval_flops; /* since then */
     uint64_t saved;        /* progress.step of the newest checkpoint */
+    uint64_t retry_gap;    /* steps between attempts after a save that failed; 0: none did */
+    uint64_t retry_step;   /* the next attempt */
 } stage_run;
 
 /* ---------------------------------------------------------------- metrics */
@@ -126,8 +128,27 @@ static duo_status save(stage_run *r, bool best, bool end_of_stage)
         .tau = r->report.tau,
         .loss = r->report.loss,
     };
+    const duo_status status = duo_run_save(s->run, &state, best, end_of_stage);
+    if (status != DUO_OK)
+        return duo_fail(status, "step %" PRIu64 " is not saved: %s", s->progress.step,
+                        duo_message());
     r->saved = s->progress.step;
-    return duo_run_save(s->run, &state, best, end_of_stage);
+    r->retry_gap = 0;
+    return DUO_OK;
+}
+
+/* Storage that fails may recover, as when somebody makes room: try again soon, then ever more
+ * seldom, since a failed attempt can take as long as a good one. */
+static duo_status save_or_go_on(stage_run *r, bool best, double best_before)
+{
+    duo_training *s = r->training;
+    const duo_status status = save(r, best, false);
+    if (status != DUO_EIO && status != DUO_EDATA && status != DUO_ENOMEM) return status;
+    s->progress.best_loss = best_before; /* which best.h5 still holds */
+    r->retry_gap = r->retry_gap ? 2 * r->retry_gap : 1;
+    r->retry_step = s->progress.step + r->retry_gap;
+    duo_warn("%s; training goes on", duo_message());
+    return DUO_OK;
 }
 
 static bool every(uint64_t step, uint64_t period)
@@ -161,6 +182,7 @@ static duo_status one_step(stage_run *r)
 
     const uint64_t step = s->progress.stage_step;
     const bool last = step == stage->steps;
+    const double best_before = s->progress.best_loss;
     bool best = false;
     if (every(step, stage->val_every) || last)
         if ((status = validate(r, &best)) != DUO_OK) return status;
@@ -170,7 +192,10 @@ static duo_status one_step(stage_run *r)
         if ((status = log_step(r)) != DUO_OK) return status;
         show_progress(r, rate);
     }
-    if (every(step, stage->save_every) || best || last) status = save(r, best, last);
+    if (last) return save(r, best, true); /* or stop: the next stage builds on this file */
+    const bool retry = r->retry_gap > 0 && s->progress.step >= r->retry_step;
+    if (every(step, stage->save_every) || best || retry)
+        status = save_or_go_on(r, best, best_before);
     return status;
 }
 
@@ -254,6 +279,7 @@ duo_status duo_training_run(duo_training *s, bool *interrupted)
         }
         status = run_stage(s, stage);
     }
+    if (status == DUO_OK) status = duo_run_sync_log(s->run);
     const size_t last = s->recipe->n_stages - 1;
     *interrupted =
         s->progress.stage < last || s->progress.stage_step < s->recipe->stages[last].steps;

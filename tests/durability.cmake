@@ -1,0 +1,21 @@
+# Kills, power loss, storage that fails, two at once: a slice of each that takes seconds.
+# tools/torture.sh runs the same programs with large counts.
+
+# Libraries that stand between a program and the system: no sanitizers, no flags of ours.
+foreach(name faults)
+    add_library(${name} MODULE ${name}.c)
+    set_target_properties(${name} PROPERTIES PREFIX "")
+    target_compile_options(${name} PRIVATE
+        -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Wmissing-prototypes)
+    target_link_libraries(${name} PRIVATE ${CMAKE_DL_LIBS})
+endforeach()
+
+function(duo_durability_test name script)
+    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} $<TARGET_FILE:duo> ${ARGN})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77)
+endfunction()
+
+duo_durability_test(faults faults.sh $<TARGET_FILE:faults> 44 0)
+# Tensors of 1 MiB, for which space is reserved.
+duo_durability_test(faults_large faults.sh $<TARGET_FILE:faults> 12 0
+    --set model.d_big=8192 --set model.n_layers=1)

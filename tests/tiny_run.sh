@@ -1,0 +1,89 @@
+# Sourced by the scripts that train a tiny model again and again: a folder of its own, tokens, a
+# recipe, and what a run must end in. $duo is the program.
+
+export OMP_WAIT_POLICY=passive # many short runs: threads that wait must not keep a core busy
+
+fail() {
+    echo "$(basename "$0" .sh): $*" >&2
+    exit 1
+}
+
+# In memory where there is room: what a kill leaves does not depend on the disk.
+enter_scratch() {
+    local place=${TMPDIR:-/tmp}
+    if [ -w /dev/shm ] && [ "$(df -Pk /dev/shm | awk 'NR == 2 { print $4 }')" -gt 500000 ]; then
+        place=/dev/shm
+    fi
+    work=$(mktemp -d "$place/duo-test.XXXXXX")
+    trap 'leave_scratch' EXIT
+    cd "$work"
+}
+
+leave_scratch() {
+    cd /
+    rm -rf "$work"
+}
+
+# Sentences over a small vocabulary with some order in them, so that there is something to learn.
+make_tokens() {
+    awk 'BEGIN {
+        srand(7)
+        n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
+        k = split("sees takes loves breaks follows", verb)
+        for (i = 0; i < 6000; i++)
+            print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
+                det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
+    }' >text.txt
+    "$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 2>prepare.log >&2 ||
+        fail "prepare: $(cat prepare.log)"
+}
+
+# make_recipe DENSE SMALL DUO ROUTER SAVE_EVERY: steps of each stage
+make_recipe() {
+    local each="micro_batch = 2  warmup = 1  log_every = 1  val_windows = 8  save_every = $5"
+    cat >tiny.conf <<CONF
+name = tiny
+keep = 2
+model { n_layers = 2  d_model = 32  n_heads = 2  n_kv_heads = 1  d_big = 40  d_small = 8  max_seq = 24 }
+data { tokens = "tokens.h5" }
+stage dense { steps = $1  batch_size = 4  val_every = 10  $each }
+stage small { steps = $2  batch_size = 6  val_every = 10  $each }
+stage duo { steps = $3  batch_size = 12  val_every = 10  $each }
+stage router { steps = $4  batch_size = 6  budget = 1  straight_through = true  val_every = 10  $each }
+CONF
+}
+
+# train_whole [OPTION]...: what all others must end in, the run whole/tiny
+train_whole() {
+    "$duo" train tiny.conf --checkpoints whole "$@" >whole.log 2>&1 ||
+        fail "uninterrupted: $(tail -1 whole.log)"
+}
+
+# Only what depends on the clock may differ.
+metrics() {
+    sed 's/,"tokens_per_s".*//' "$1/tiny/metrics.jsonl"
+}
+
+same_hash() {
+    [ "$(grep -o 'model hash.*' whole.log)" = "$(grep -o 'model hash.*' "$1")" ]
+}
+
+# same_end FOLDER: with FOLDER.log beside it
+same_end() {
+    cmp "whole/tiny/stage-router.h5" "$1/tiny/stage-router.h5" || fail "$1: another checkpoint"
+    diff <(metrics whole) <(metrics "$1") >/dev/null || fail "$1: other metrics"
+    same_hash "$1.log" || fail "$1: another model hash"
+}
+
+# The step that `latest` points to, 0 when there is none.
+latest_step() {
+    local target
+    target=$(readlink "$1/tiny/latest" 2>/dev/null) || target=step-00000000.h5
+    target=${target#step-}
+    echo $((10#${target%.h5}))
+}
+
+# --resume when there is a checkpoint to resume from
+resume_flag() {
+    if compgen -G "$1/tiny/step-*.h5" >/dev/null; then echo --resume; fi
+}
