@@ -22,6 +22,7 @@ static const struct {
     {"probe", duo_cli_probe, "checkpoint + tokens + routes -> losses, logits, gradients"},
     {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
     {"seal", duo_cli_seal, "an HDF5 file of another tool -> a sealed copy"},
+    {"bench", duo_cli_bench, "kernels, training step: speed beside the machine's limits"},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -1,0 +1,248 @@
+#include <ctype.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench_internal.h"
+#include "duo/arena.h"
+#include "stream.h"
+
+/* ---------------------------------------------------------------- description */
+
+static void read_processor(char *text, size_t size)
+{
+    char line[256];
+    snprintf(text, size, "unknown processor");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (!file) return;
+    while (fgets(line, sizeof line, file)) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+        colon++;
+        while (isspace((unsigned char)*colon)) colon++;
+        snprintf(text, size, "%.*s", (int)strcspn(colon, "\n"), colon);
+        break;
+    }
+    fclose(file);
+}
+
+static size_t cache_size(int name)
+{
+    const long bytes = sysconf(name);
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+
+void duo_machine_describe(duo_machine *machine)
+{
+    *machine = (duo_machine){
+        .l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE),
+        .l2 = cache_size(_SC_LEVEL2_CACHE_SIZE),
+        .l3 = cache_size(_SC_LEVEL3_CACHE_SIZE),
+        .load = NAN,
+    };
+    read_processor(machine->processor, sizeof machine->processor);
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0) machine->memory = (size_t)pages * (size_t)page;
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    machine->processors = processors > 0 ? (int)processors : 1;
+    FILE *file = fopen("/proc/loadavg", "r");
+    if (!file) return;
+    if (fscanf(file, "%lf", &machine->load) != 1) machine->load = NAN;
+    fclose(file);
+}
+
+const char *bench_level_name(bench_level level)
+{
+    static const char *const names[] = {"L2", "L3", "DRAM"};
+    return names[level];
+}
+
+bench_level bench_level_of(const bench_limits *limits, double bytes)
+{
+    if (bytes <= (double)limits->size[BENCH_L2]) return BENCH_L2;
+    if (bytes <= (double)limits->size[BENCH_L3]) return BENCH_L3;
+    return BENCH_DRAM;
+}
+
+/* ---------------------------------------------------------------- bandwidth */
+
+enum { CHUNK = 4096 }; /* floats that a thread walks over at a time */
+
+typedef struct walk {
+    const bench_stream *stream;
+    float *a, *b, *c;
+    size_t n;                    /* floats of an array that is walked, a multiple of CHUNK */
+    float sink[DUO_MAX_THREADS]; /* so that what is read is wanted */
+} walk;
+
+/* With a static schedule a thread keeps its share, so that the share stays in its caches. */
+static void walk_read(void *context)
+{
+    walk *w = context;
+    const size_t n = w->n;
+#pragma omp parallel
+    {
+        float sum = 0;
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < n; i += CHUNK) sum += w->stream->read(w->a + i, CHUNK);
+        w->sink[omp_get_thread_num()] += sum;
+    }
+}
+
+static void walk_write(void *context)
+{
+    walk *w = context;
+    const size_t n = w->n;
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i += CHUNK) w->stream->write(w->a + i, 1.0f, CHUNK);
+}
+
+static void walk_triad(void *context)
+{
+    walk *w = context;
+    const size_t n = w->n;
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i += CHUNK) w->stream->triad(w->a + i, w->b + i, w->c + i, CHUNK);
+}
+
+static const bench_stream *stream_of(duo_isa isa)
+{
+#ifdef __x86_64__
+    if (isa >= DUO_ISA_AVX512) return &bench_stream_avx512;
+    if (isa == DUO_ISA_AVX2) return &bench_stream_avx2;
+#else
+    (void)isa;
+#endif
+    return &bench_stream_portable;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Bytes that all threads walk over, well inside a level and well outside the one before it. */
+static void working_sets(size_t bytes[BENCH_LEVELS], const duo_bench *bench, int threads)
+{
+    const size_t mebibyte = (size_t)1 << 20;
+    const duo_machine *m = &bench->machine;
+    const size_t l2 = m->l2 * (size_t)threads;
+    bytes[BENCH_L2] = l2 * 3 / 8;
+    bytes[BENCH_L3] = smaller(m->l3 * 3 / 8, larger(16 * mebibyte, 4 * l2));
+    bytes[BENCH_DRAM] = smaller(m->memory / 8, larger(256 * mebibyte, 4 * m->l3));
+    if (bench->setting.quick) bytes[BENCH_DRAM] = 32 * mebibyte;
+}
+
+static bench_rate rate_of(const duo_bench_setting *setting, bench_work *work, walk *w, double bytes)
+{
+    const bench_times times = bench_measure(setting, work, w);
+    return (bench_rate){bytes / times.median, bytes / times.most, bytes / times.least};
+}
+
+static duo_status measure_bandwidth(const duo_bench *bench, bench_limits *limits)
+{
+    size_t bytes[BENCH_LEVELS], most = 0;
+    working_sets(bytes, bench, duo_kernels_threads());
+    for (int level = 0; level < BENCH_LEVELS; level++) most = larger(most, bytes[level]);
+    const size_t room = 3 * ((most / 3 / sizeof(float) / CHUNK + 1) * CHUNK);
+    duo_arena arena;
+    const duo_status status = duo_arena_create(&arena, room * sizeof(float), "bandwidth");
+    if (status != DUO_OK) return status;
+    walk w = {.stream = stream_of(duo_kernels_isa())};
+    w.a = DUO_TAKE(&arena, float, room);
+    for (int level = 0; level < BENCH_LEVELS; level++) {
+        const size_t third = larger(1, bytes[level] / 3 / sizeof(float) / CHUNK) * CHUNK;
+        const double size = (double)(3 * third * sizeof(float));
+        w.b = w.a + third;
+        w.c = w.b + third;
+        w.n = 3 * third;
+        limits->read[level] = rate_of(&bench->setting, walk_read, &w, size);
+        limits->write[level] = rate_of(&bench->setting, walk_write, &w, size);
+        w.n = third;
+        limits->triad[level] = rate_of(&bench->setting, walk_triad, &w, size);
+    }
+    duo_arena_free(&arena);
+    return DUO_OK;
+}
+
+/* ---------------------------------------------------------------- limits */
+
+duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **out)
+{
+    bench_limits *limits = &bench->limits[i];
+    const int threads = bench->setting.threads[i];
+    duo_status status = duo_kernels_start(threads);
+    if (status != DUO_OK) return status;
+    const double before = limits->peak[DUO_FP32];
+    limits->peak[DUO_FP32] = duo_kernels_peak();
+    limits->peak[DUO_BF16] = limits->peak[DUO_FP32];
+    if (fabs(limits->peak[DUO_FP32] / before - 1) > 0.1 && before > 0)
+        duo_warn("the multiply-add peak on %d threads went from %.0f to %.0f GFLOP/s: the machine "
+                 "is not idle, or its clock drifts",
+                 threads, before / 1e9, limits->peak[DUO_FP32] / 1e9);
+    if (!bench->bandwidth_known[i]) {
+        limits->size[BENCH_L2] = bench->machine.l2 * (size_t)threads;
+        limits->size[BENCH_L3] = bench->machine.l3;
+        limits->size[BENCH_DRAM] = bench->machine.memory;
+        status = measure_bandwidth(bench, limits);
+        bench->bandwidth_known[i] = status == DUO_OK;
+    }
+    *out = limits;
+    return status;
+}
+
+/* ---------------------------------------------------------------- the part */
+
+static void emit_peak(const duo_bench *bench, duo_precision precision)
+{
+    duo_bench_row row = bench_row(DUO_BENCH_MACHINE, "multiply-add peak", precision);
+    double rates[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        const double rate = duo_kernels_peak();
+        int at = i;
+        for (; at > 0 && rates[at - 1] > rate; at--) rates[at] = rates[at - 1];
+        rates[at] = rate;
+    }
+    row.unit = "GFLOP/s";
+    row.least = rates[0] / 1e9;
+    row.value = rates[1] / 1e9;
+    row.most = rates[2] / 1e9;
+    bench_emit(bench, &row);
+}
+
+static void emit_bandwidth(const duo_bench *bench, const char *what, bench_level level,
+                           const bench_rate *rate)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s %s", bench_level_name(level), what);
+    duo_bench_row row = bench_row(DUO_BENCH_MACHINE, name, DUO_FP32);
+    row.unit = "GB/s";
+    row.value = rate->median / 1e9;
+    row.least = rate->least / 1e9;
+    row.most = rate->most / 1e9;
+    bench_emit(bench, &row);
+}
+
+duo_status bench_machine(duo_bench *bench)
+{
+    for (size_t i = 0; i < bench->setting.n_threads; i++) {
+        const bench_limits *limits = NULL;
+        const duo_status status = bench_start(bench, i, &limits);
+        if (status != DUO_OK) return status;
+        for (size_t p = 0; p < bench->setting.n_precisions; p++)
+            emit_peak(bench, bench->setting.precisions[p]);
+        for (bench_level level = 0; level < BENCH_LEVELS; level++) {
+            emit_bandwidth(bench, "read", level, &limits->read[level]);
+            emit_bandwidth(bench, "write", level, &limits->write[level]);
+            emit_bandwidth(bench, "triad", level, &limits->triad[level]);
+        }
+    }
+    return DUO_OK;
+}

@@ -1,0 +1,66 @@
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "bench_internal.h"
+
+enum { MOST_REPEATS = 1000 };
+
+double bench_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static double seconds_of(bench_work *work, void *context, size_t calls)
+{
+    const double start = bench_seconds();
+    for (size_t i = 0; i < calls; i++) work(context);
+    return (bench_seconds() - start) / (double)calls;
+}
+
+/* The second call tells how many make a sample: the first one meets cold caches. */
+static size_t calls_of_a_sample(bench_work *work, void *context, double sample_seconds)
+{
+    work(context);
+    const double seconds = seconds_of(work, context, 1);
+    const double calls = ceil(sample_seconds / (seconds > 1e-9 ? seconds : 1e-9));
+    return calls < 1 ? 1 : (size_t)calls;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static bench_times summarize(double *samples, size_t n)
+{
+    qsort(samples, n, sizeof *samples, by_size);
+    return (bench_times){samples[n / 2], samples[0], samples[n - 1]};
+}
+
+bench_times bench_measure(const duo_bench_setting *setting, bench_work *work, void *context)
+{
+    double samples[MOST_REPEATS];
+    const size_t n = setting->repeats < MOST_REPEATS ? setting->repeats : MOST_REPEATS;
+    const size_t calls = calls_of_a_sample(work, context, setting->sample_seconds);
+    for (size_t i = 0; i < n; i++) samples[i] = seconds_of(work, context, calls);
+    return summarize(samples, n);
+}
+
+void bench_measure_in_turns(const duo_bench_setting *setting, size_t n, bench_work *const *work,
+                            void *const *contexts, bench_times *times)
+{
+    enum { MOST_WORKS = 16 };
+    double samples[MOST_WORKS][MOST_REPEATS];
+    size_t calls[MOST_WORKS];
+    const size_t repeats = setting->repeats < MOST_REPEATS ? setting->repeats : MOST_REPEATS;
+    if (n > MOST_WORKS) n = MOST_WORKS;
+    for (size_t w = 0; w < n; w++)
+        calls[w] = calls_of_a_sample(work[w], contexts[w], setting->sample_seconds);
+    for (size_t i = 0; i < repeats; i++)
+        for (size_t w = 0; w < n; w++) samples[w][i] = seconds_of(work[w], contexts[w], calls[w]);
+    for (size_t w = 0; w < n; w++) times[w] = summarize(samples[w], repeats);
+}
