@@ -89,3 +89,21 @@ compare stopped
 
 [ $killed -gt 0 ] && [ $stopped -gt 0 ] || fail "$killed kills, $stopped stops: too fast a machine"
 echo "resume: the same bits after $killed kills and after $stopped stops"
+
+# Another run may start from the weights of this one: the language model is the same, routers are new.
+sed -n '/^model/p; /^data/p' tiny.conf >next.conf
+cat >>next.conf <<'CONF'
+name = next
+init = "whole/tiny/stage-duo.h5"
+stage router { steps = 1  batch_size = 6  budget = 1 }
+CONF
+"$duo" train next.conf >next.log 2>&1 || fail "init: $(tail -1 next.log)"
+loss() {
+    "$duo" eval "$1" --windows 4 --policy big | awk '$1 == "big" { print $2 }'
+}
+[ -n "$(loss whole/tiny/stage-duo.h5)" ] &&
+    [ "$(loss whole/tiny/stage-duo.h5)" = "$(loss checkpoints/next)" ] || fail "init: other weights"
+if "$duo" train next.conf --set name=no --set model.d_big=41 2>init.err >&2 ||
+    ! grep -q "^duo: whole/tiny/stage-duo.h5: model.d_big differs from the recipe's$" init.err; then
+    fail "init with another model: $(cat init.err)"
+fi

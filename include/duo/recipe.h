@@ -77,7 +77,8 @@ typedef struct duo_domain_recipe {
 typedef struct duo_recipe {
     char name[DUO_NAME_MAX]; /**< the run folder is checkpoints/NAME */
     uint64_t seed;
-    size_t keep; /**< checkpoints kept besides the ends of stages and the best */
+    size_t keep;             /**< checkpoints kept besides the ends of stages and the best */
+    char init[DUO_PATH_MAX]; /**< checkpoint whose weights a new run starts from; empty: none */
     duo_config model;
     char tokens[DUO_PATH_MAX]; /**< token file */
     size_t n_domains;          /**< 0: the file's own proportions */

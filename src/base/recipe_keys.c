@@ -41,6 +41,8 @@ const recipe_key recipe_keys[] = {
     {TOP(U64, seed), .preset = "1", RANGE(0, INFINITY), .meaning = "of every random number"},
     {TOP(SIZE, keep), .preset = "3", RANGE(1, 1e6),
      .meaning = "checkpoints kept besides the ends of stages and the best"},
+    {TOP(PATH, init), .preset = "",
+     .meaning = "checkpoint or run folder whose weights a new run starts from"},
 
     {MODEL(CHOICE, arch), .preset = "llama", CHOOSE(arches, DUO_ARCH_LLAMA), .meaning = "family"},
     {MODEL(SIZE, n_layers), .required = true, RANGE(1, 128), .meaning = "layers"},

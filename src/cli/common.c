@@ -19,19 +19,24 @@ static bool is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-duo_status duo_cli_open_model(const char *path, duo_precision precision,
-                              duo_checkpoint **checkpoint, duo_model **model)
+duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint)
 {
     char latest[2 * DUO_PATH_MAX];
     *checkpoint = NULL;
-    *model = NULL;
     if (is_folder(path)) {
         const int n = snprintf(latest, sizeof latest, "%s/latest", path);
         if (n < 0 || (size_t)n >= sizeof latest)
             return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
         path = latest;
     }
-    duo_status status = duo_checkpoint_open(checkpoint, path);
+    return duo_checkpoint_open(checkpoint, path);
+}
+
+duo_status duo_cli_open_model(const char *path, duo_precision precision,
+                              duo_checkpoint **checkpoint, duo_model **model)
+{
+    *model = NULL;
+    duo_status status = duo_cli_open_checkpoint(path, checkpoint);
     if (status == DUO_OK) status = duo_checkpoint_model(*checkpoint, model);
     if (status == DUO_OK) status = duo_model_pack(*model, precision);
     if (status == DUO_OK) return DUO_OK;

@@ -11,6 +11,10 @@
 
 /* ---------------------------------------------------------------- files */
 
+/** Open a checkpoint file, or the `latest` of a run folder. The caller closes *checkpoint, which is
+ *  NULL on failure. */
+duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint);
+
 /**
  * Open a checkpoint file, or the `latest` of a run folder, and the model in it, its weights packed
  * for forward passes. The kernels must have been started. The caller closes *checkpoint and frees

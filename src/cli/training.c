@@ -43,6 +43,16 @@ static void warn_of_changes(const char *now, const char *before, const char *pat
     }
 }
 
+static duo_status check_tokenizer(const duo_training *s, const duo_checkpoint *from)
+{
+    size_t bytes = 0, own_bytes = 0;
+    const void *tokenizer = duo_checkpoint_tokenizer(from, &bytes);
+    const void *own = duo_tokens_tokenizer(s->tokens, &own_bytes);
+    if (bytes == own_bytes && memcmp(tokenizer, own, bytes) == 0) return DUO_OK;
+    return duo_fail(DUO_EINVAL, "%s: was trained with another tokenizer than that of %s",
+                    duo_checkpoint_path(from), s->recipe->tokens);
+}
+
 /* A changed recipe may go on as long as it means the same model at the same stage. */
 static duo_status check_resumable(const duo_training *s)
 {
@@ -60,12 +70,8 @@ static duo_status check_resumable(const duo_training *s)
             DUO_EINVAL,
             "%s: was saved in stage %s, number %zu, which the recipe does not have there", path,
             duo_checkpoint_stage(from), progress->stage + 1);
-    size_t bytes = 0, own_bytes = 0;
-    const void *tokenizer = duo_checkpoint_tokenizer(from, &bytes);
-    const void *own = duo_tokens_tokenizer(s->tokens, &own_bytes);
-    if (bytes != own_bytes || memcmp(tokenizer, own, bytes) != 0)
-        return duo_fail(DUO_EINVAL, "%s: was trained with another tokenizer than that of %s", path,
-                        s->recipe->tokens);
+    const duo_status status = check_tokenizer(s, from);
+    if (status != DUO_OK) return status;
     warn_of_changes(s->recipe_text, duo_checkpoint_recipe(from), path);
     const char *isa = duo_isa_name(duo_kernels_isa());
     if (strcmp(isa, duo_checkpoint_isa(from)) != 0)
@@ -87,8 +93,27 @@ static duo_status restore(duo_training *s)
     return duo_run_rewind_log(s->run, s->progress.step);
 }
 
+/* Weights of another run, routers included; its progress and moments stay behind. */
+static duo_status begin_from(duo_training *s, const char *path)
+{
+    duo_checkpoint *from = NULL;
+    duo_status status = duo_cli_open_checkpoint(path, &from);
+    if (status != DUO_OK) return status;
+    const char *key = duo_config_difference(duo_checkpoint_config(from), &s->recipe->model);
+    if (key)
+        status = duo_fail(DUO_EINVAL, "%s: model.%s differs from the recipe's",
+                          duo_checkpoint_path(from), key);
+    if (status == DUO_OK) status = check_tokenizer(s, from);
+    if (status == DUO_OK) status = duo_checkpoint_model(from, &s->model);
+    if (status == DUO_OK)
+        fprintf(stderr, "starting from the weights of %s\n", duo_checkpoint_path(from));
+    duo_checkpoint_close(from);
+    return status;
+}
+
 static duo_status begin(duo_training *s)
 {
+    if (s->recipe->init[0] != '\0') return begin_from(s, s->recipe->init);
     const duo_status status = duo_model_create(&s->model, &s->recipe->model);
     if (status == DUO_OK) duo_model_init(s->model, DUO_ALL_GROUPS, s->recipe->seed);
     return status;
