@@ -564,7 +564,7 @@ int main(void)
     for (size_t i = 0; i < sizeof on_every_isa / sizeof on_every_isa[0]; i++) {
         TCase *tests = tcase_create(on_every_isa[i].name);
         tcase_set_timeout(tests, 50.0);
-        tcase_add_loop_test(tests, on_every_isa[i].test, DUO_ISA_PORTABLE, DUO_ISA_AVX512 + 1);
+        tcase_add_loop_test(tests, on_every_isa[i].test, 0, ALL_ISAS);
         suite_add_tcase(suite, tests);
     }
     TCase *tests = tcase_create("start");

@@ -28,14 +28,20 @@
 
 /* ---------------------------------------------------------------- start */
 
-typedef enum duo_isa { DUO_ISA_PORTABLE, DUO_ISA_AVX2, DUO_ISA_AVX512 } duo_isa;
+/** In ascending order: each can do what those before it can. */
+typedef enum duo_isa {
+    DUO_ISA_PORTABLE,
+    DUO_ISA_AVX2,
+    DUO_ISA_AVX512,
+    DUO_ISA_AVX512BF16 /**< and products of bf16 pairs */
+} duo_isa;
 
 /**
  * Choose the instruction set and set aside the packing buffers for `threads` threads (0: what
  * OpenMP would use; at most DUO_MAX_THREADS). Call once before any kernel, outside parallel
  * regions; calling again changes the setting. The choice is the best that the processor has, or
- * what the environment variable DUO_ISA names (portable, avx2, avx512): DUO_EINVAL when that is
- * unknown or not supported here. DUO_ENOMEM without memory for the buffers.
+ * what the environment variable DUO_ISA names (duo_isa_name): DUO_EINVAL when that is unknown or
+ * not supported here. DUO_ENOMEM without memory for the buffers.
  */
 duo_status duo_kernels_start(int threads);
 /** Release the buffers. */
@@ -45,20 +51,21 @@ enum { DUO_MAX_THREADS = 256 };
 /** What duo_kernels_start chose; before it, portable code on one thread. */
 duo_isa duo_kernels_isa(void);
 int duo_kernels_threads(void);
-/** "portable", "avx2", "avx512". */
+/** "portable", "avx2", "avx512", "avx512bf16". */
 const char *duo_isa_name(duo_isa isa);
 /**
  * Multiply-add rate in FLOP/s that all threads together reach on operands in their first-level
  * caches: what a model FLOP utilisation is measured against. Takes about 50 ms.
  */
-double duo_kernels_peak(void);
+double duo_kernels_peak(duo_precision precision);
 
 /* ---------------------------------------------------------------- linear layers */
 
 /**
- * A weight matrix W (O, I) as the products read it. The packed forms are for weights that many
- * products read unchanged; without one, W is packed anew inside of every product. Borrows w and the
- * packed forms.
+ * A weight matrix W (O, I) as the products read it. Operands of precision bf16 are rounded to
+ * nearest, ties to even, in every product; products and sums are fp32. The packed forms are for
+ * weights that many products read unchanged; without one, W is packed anew inside of every product.
+ * Borrows w and the packed forms.
  */
 typedef struct duo_weight {
     const float *w;
@@ -186,7 +193,7 @@ void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targe
 
 /* ---------------------------------------------------------------- routing */
 
-/** p_n = softmax(h_n), (N, M). */
+/** p_n = softmax(h_n), (N, M). p may be h. */
 void duo_softmax_forward(float *p, const float *h, size_t N, size_t M);
 /** dh += p * (dp - sum_m p_m dp_m). */
 void duo_softmax_backward(float *dh, const float *dp, const float *p, size_t N, size_t M);

@@ -181,8 +181,8 @@ duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **out)
     duo_status status = duo_kernels_start(threads);
     if (status != DUO_OK) return status;
     const double before = limits->peak[DUO_FP32];
-    limits->peak[DUO_FP32] = duo_kernels_peak();
-    limits->peak[DUO_BF16] = limits->peak[DUO_FP32];
+    limits->peak[DUO_FP32] = duo_kernels_peak(DUO_FP32);
+    limits->peak[DUO_BF16] = duo_kernels_peak(DUO_BF16);
     if (fabs(limits->peak[DUO_FP32] / before - 1) > 0.1 && before > 0)
         duo_warn("the multiply-add peak on %d threads went from %.0f to %.0f GFLOP/s: the machine "
                  "is not idle, or its clock drifts",
@@ -205,7 +205,7 @@ static void emit_peak(const duo_bench *bench, duo_precision precision)
     duo_bench_row row = bench_row(DUO_BENCH_MACHINE, "multiply-add peak", precision);
     double rates[3] = {0};
     for (int i = 0; i < 3; i++) {
-        const double rate = duo_kernels_peak();
+        const double rate = duo_kernels_peak(precision);
         int at = i;
         for (; at > 0 && rates[at - 1] > rate; at--) rates[at] = rates[at - 1];
         rates[at] = rate;

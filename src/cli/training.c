@@ -132,7 +132,7 @@ duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *fo
     if (status == DUO_OK) status = resume ? restore(s) : begin(s);
     /* For people: each checkpoint holds its own. */
     if (status == DUO_OK) status = duo_run_write(s->run, "recipe.conf", s->recipe_text);
-    if (status == DUO_OK) s->peak = duo_kernels_peak();
+    if (status == DUO_OK) s->peak = duo_kernels_peak(DUO_FP32);
     return status;
 }
 

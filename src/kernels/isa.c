@@ -9,8 +9,10 @@
 static duo_isa current = DUO_ISA_PORTABLE;
 static int team = 1;
 
-static const char *const names[] = {
-    [DUO_ISA_PORTABLE] = "portable", [DUO_ISA_AVX2] = "avx2", [DUO_ISA_AVX512] = "avx512"};
+static const char *const names[] = {[DUO_ISA_PORTABLE] = "portable",
+                                    [DUO_ISA_AVX2] = "avx2",
+                                    [DUO_ISA_AVX512] = "avx512",
+                                    [DUO_ISA_AVX512BF16] = "avx512bf16"};
 enum { ISAS = sizeof names / sizeof names[0] };
 
 static bool supported(duo_isa isa)
@@ -18,33 +20,37 @@ static bool supported(duo_isa isa)
 #ifdef __x86_64__
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (isa == DUO_ISA_AVX2) return avx2;
-    if (isa == DUO_ISA_AVX512)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    if (isa == DUO_ISA_AVX512) return avx512;
+    if (isa == DUO_ISA_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
     return isa == DUO_ISA_PORTABLE;
 }
 
-static const duo_tile *tile_of(duo_isa isa)
+static const duo_tile *tile_of(duo_isa isa, duo_precision precision)
 {
+    const bool bf16 = precision == DUO_BF16;
 #ifdef __x86_64__
-    if (isa == DUO_ISA_AVX512) return &duo_tile_avx512;
-    if (isa == DUO_ISA_AVX2) return &duo_tile_avx2;
+    if (isa == DUO_ISA_AVX512BF16 && bf16) return &duo_tile_avx512bf16;
+    if (isa >= DUO_ISA_AVX512) return bf16 ? &duo_tile_avx512_rounded : &duo_tile_avx512;
+    if (isa == DUO_ISA_AVX2) return bf16 ? &duo_tile_avx2_rounded : &duo_tile_avx2;
 #endif
     assert(isa == DUO_ISA_PORTABLE);
-    return &duo_tile_portable;
+    return bf16 ? &duo_tile_portable_rounded : &duo_tile_portable;
 }
 
-const duo_tile *duo_tile_current(void)
+const duo_tile *duo_tile_current(duo_precision precision)
 {
-    return tile_of(current);
+    return tile_of(current, precision);
 }
 
 static duo_status choose(duo_isa *isa)
 {
     const char *wanted = getenv("DUO_ISA");
     if (!wanted || !*wanted) {
-        *isa = DUO_ISA_AVX512;
+        *isa = DUO_ISA_AVX512BF16;
         while (!supported(*isa)) (*isa)--;
         return DUO_OK;
     }
@@ -54,7 +60,8 @@ static duo_status choose(duo_isa *isa)
         if (supported(*isa)) return DUO_OK;
         return duo_fail(DUO_EINVAL, "DUO_ISA: this processor does not support %s", wanted);
     }
-    return duo_fail(DUO_EINVAL, "DUO_ISA: '%s' is none of portable, avx2, avx512", wanted);
+    return duo_fail(DUO_EINVAL, "DUO_ISA: '%s' is none of portable, avx2, avx512, avx512bf16",
+                    wanted);
 }
 
 duo_status duo_kernels_start(int threads)
@@ -67,7 +74,7 @@ duo_status duo_kernels_start(int threads)
     if (status != DUO_OK) return status;
     if (threads == 0) threads = omp_get_max_threads();
     if (threads > DUO_MAX_THREADS) threads = DUO_MAX_THREADS;
-    status = duo_matmul_start(tile_of(isa), threads);
+    status = duo_matmul_start(tile_of(isa, DUO_FP32), tile_of(isa, DUO_BF16), threads);
     if (status != DUO_OK) return status;
     duo_simd_select(isa);
     omp_set_num_threads(threads);

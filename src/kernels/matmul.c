@@ -5,53 +5,66 @@
 #include "duo/arena.h"
 #include "tile.h"
 
+/* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
 enum {
-    PANEL = 48,                 /* columns, at most: a multiple of every tile's rows and vectors */
-    BLOCK_COLUMNS = 86 * PANEL, /* packed at once, of either operand */
-    BLOCK_K = 1024,             /* of the weights: a panel is 192 KiB and stays in the L2 cache */
-    BLOCK_TOKENS = 512,         /* of a sum over tokens, where both operands are packed */
-    BLOCK_LEFT = 48 * 1024,     /* floats of the left operand that one task walks over */
-    FEW_LEFT = 64 * 1024,       /* floats of the left operand below which threads share columns */
-    STRETCH = 256 * 1024,       /* floats packed between two waits for all threads: an L2 cache */
-    SERIAL_WORK = 64 * 1024,    /* multiply-adds that are not worth waking threads */
-    PACK_DEPTH = 256,           /* k that a thread packs at once of a whole weight */
-    STRIP = 8 /* columns of a packed left operand: a multiple of every tile's rows */
+    PANEL = 48,                /* columns, at most: a multiple of every tile's lanes and vectors */
+    BLOCK_UNITS = 1024,        /* of a sum over a weight's rows or columns */
+    BLOCK_TOKENS = 512,        /* of a sum over tokens, where both operands are packed */
+    STAGE = 2048 * 1056,       /* panels between two waits for all threads, at most */
+    STRETCH = 256 * 1024,      /* and at least, where the sum has as many blocks: an L2 cache */
+    LEFT = 128 * 1024,         /* of the left operand that one task walks over, in the L2 cache */
+    LEFT_ROWS = 512,           /* and its rows */
+    SKEW = 16,                 /* between copied rows: they would meet in a cache at 4 KiB apart */
+    COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
+    FEW_LEFT = 64 * 1024,      /* below this threads share columns */
+    SERIAL_WORK = 64 * 1024,   /* multiply-adds that are not worth waking threads */
+    PACK_DEPTH = 256,          /* of a panel that a thread packs at once */
+    PACK_K = 32                /* rows of a right operand that a thread packs at once */
 };
 
 static struct {
-    const duo_tile *tile; /* NULL until started */
+    const duo_tile *tiles[2]; /* by precision; NULL until started */
     int threads;
     duo_arena arena;
-    float *shared;               /* BLOCK_K * BLOCK_COLUMNS floats */
-    float *own[DUO_MAX_THREADS]; /* one panel, BLOCK_K * PANEL floats */
+    float *stages[2]; /* STAGE each: threads may still be at one while others fill the next */
+    float *panels[DUO_MAX_THREADS]; /* own: BLOCK_UNITS * PANEL */
+    float *lefts[DUO_MAX_THREADS];  /* own: LEFT and a skew for each row */
 } matmul;
-
-/* Logical row r of an operand is row rows[r] of its array, or row r itself. */
-typedef struct operand {
-    const float *data;
-    size_t stride;
-    const uint32_t *rows;
-} operand;
 
 /**
  * y (M, N) = (add ? y : 0) + left (M, K) right (K, N) + bias, in blocks of block_K of the sum.
  *
  * An element is a chain of multiply-adds over the k of a block, block after block, each block's
  * sum added to y. Only K decides where blocks begin, so neither the other rows of the call nor
- * the threads nor the choice between the two walks below can be seen in its bits.
+ * the threads nor the choice between the walks below can be seen in its bits.
  */
 typedef struct product {
+    const duo_tile *tile;
     size_t M, N, K, block_K;
     float *y;
     const uint32_t *y_rows;
     const float *bias;
     bool add;
-    operand left;
-    bool left_by_k; /* left's rows are k: it is packed; else they are m, read where they lie */
-    operand right;
+    duo_operand left;
+    bool left_by_k; /* left's rows are k: it is packed; else they are m */
+    duo_operand right;
     bool right_by_k; /* right's rows are k; else they are n, as in W of y = x W^T */
     float *packed;   /* all panels of the right operand, or NULL */
 } product;
+
+/* Columns n0 to n_end and k0 to k_end of the right operand, packed: whole panels one behind the
+ * other, each over all of these k. */
+typedef struct stage {
+    float *panels;
+    size_t n0, n_end, k0, k_end;
+} stage;
+
+/* Rows of the left operand for some k: where they lie, in units. */
+typedef struct left_block {
+    const float *units; /* NULL: in the array of the operand */
+    size_t row_size;    /* between rows, or between strips of rows */
+    bool strips;
+} left_block;
 
 static size_t min(size_t a, size_t b)
 {
@@ -68,29 +81,32 @@ static size_t divide_up(size_t n, size_t unit)
     return (n + unit - 1) / unit;
 }
 
+static size_t round_up(size_t n, size_t unit)
+{
+    return divide_up(n, unit) * unit;
+}
+
 /* The size of equal blocks of at most `limit`, in whole units; limit is a multiple of unit. */
 static size_t block_size(size_t n, size_t limit, size_t unit)
 {
-    return divide_up(divide_up(n, divide_up(n, limit)), unit) * unit;
+    return round_up(divide_up(n, divide_up(n, limit)), unit);
 }
 
-static size_t row_of(const uint32_t *rows, size_t n)
+static size_t block_of_sum(const duo_tile *tile, size_t K, size_t units)
 {
-    return rows ? rows[n] : n;
-}
-
-static const float *operand_row(const operand *from, size_t n)
-{
-    return from->data + row_of(from->rows, n) * from->stride;
+    return block_size(K, units * tile->per_unit, 8 * tile->per_unit);
 }
 
 static void lay_out(duo_arena *arena, int threads)
 {
-    matmul.shared = DUO_TAKE(arena, float, (size_t)BLOCK_K *BLOCK_COLUMNS);
-    for (int t = 0; t < threads; t++) matmul.own[t] = DUO_TAKE(arena, float, BLOCK_K *PANEL);
+    for (int i = 0; i < 2; i++) matmul.stages[i] = DUO_TAKE(arena, float, STAGE);
+    for (int t = 0; t < threads; t++) {
+        matmul.panels[t] = DUO_TAKE(arena, float, BLOCK_UNITS *PANEL);
+        matmul.lefts[t] = DUO_TAKE(arena, float, LEFT + LEFT_ROWS * SKEW);
+    }
 }
 
-duo_status duo_matmul_start(const duo_tile *tile, int threads)
+duo_status duo_matmul_start(const duo_tile *fp32, const duo_tile *bf16, int threads)
 {
     duo_matmul_stop();
     duo_arena measure = DUO_ARENA_MEASURE;
@@ -98,7 +114,8 @@ duo_status duo_matmul_start(const duo_tile *tile, int threads)
     const duo_status status = duo_arena_create(&matmul.arena, measure.used, "packing buffers");
     if (status != DUO_OK) return status;
     lay_out(&matmul.arena, threads);
-    matmul.tile = tile;
+    matmul.tiles[DUO_FP32] = fp32;
+    matmul.tiles[DUO_BF16] = bf16;
     matmul.threads = threads;
     return DUO_OK;
 }
@@ -106,208 +123,249 @@ duo_status duo_matmul_start(const duo_tile *tile, int threads)
 void duo_matmul_stop(void)
 {
     duo_arena_free(&matmul.arena);
-    matmul.tile = NULL;
+    matmul.tiles[DUO_FP32] = matmul.tiles[DUO_BF16] = NULL;
 }
 
-/* panel[k * width + c] = row k0 + k, column first + c; columns beyond cols are 0. */
-static void copy_panel(float *panel, size_t width, const operand *from, size_t first, size_t cols,
-                       size_t k0, size_t depth)
+static size_t panel_width(const duo_tile *tile)
 {
-    for (size_t k = 0; k < depth; k++, panel += width) {
-        const float *row = operand_row(from, k0 + k) + first;
-        size_t c = 0;
-        for (; c + STRIP <= cols; c += STRIP) memcpy(panel + c, row + c, STRIP * sizeof(float));
-        for (; c < cols; c++) panel[c] = row[c];
-        for (; c < width; c++) panel[c] = 0.0f;
-    }
+    return tile->vectors * tile->lanes;
 }
 
-/* strips[m / STRIP][k][m % STRIP] = row k0 + k, column first + m, for m < cols. */
-static void copy_strips(float *strips, const operand *from, size_t first, size_t cols, size_t k0,
-                        size_t depth)
+static size_t units_of(const duo_tile *tile, size_t k)
 {
-    for (size_t k = 0; k < depth; k++, strips += STRIP) {
-        const float *row = operand_row(from, k0 + k) + first;
-        size_t m = 0;
-        for (; m + STRIP <= cols; m += STRIP)
-            memcpy(strips + m * depth, row + m, STRIP * sizeof(float));
-        for (; m < cols; m++) strips[m / STRIP * STRIP * depth + m % STRIP] = row[m];
-    }
+    return divide_up(k, tile->per_unit);
 }
 
-static void pack_right(float *panel, const product *p, size_t n, size_t cols, size_t k0,
+/* Where in a stage the panel of the columns from n on has the row k. */
+static float *panel_at(const product *p, const stage *s, size_t n, size_t k)
+{
+    const duo_tile *tile = p->tile;
+    const size_t cols = min(panel_width(tile), s->n_end - n);
+    return s->panels + (n - s->n0) * units_of(tile, s->k_end - s->k0) +
+           (k - s->k0) / tile->per_unit * round_up(cols, tile->lanes);
+}
+
+/* One panel, k0 to k0 + depth. */
+static void pack_panel(float *panel, const product *p, size_t n, size_t cols, size_t k0,
                        size_t depth)
 {
-    const size_t lanes = matmul.tile->lanes;
+    const duo_tile *tile = p->tile;
     if (p->right_by_k)
-        copy_panel(panel, divide_up(cols, lanes) * lanes, &p->right, n, cols, k0, depth);
+        tile->pack_columns(panel, panel_width(tile), tile->lanes, 0, &p->right, n, cols, k0, depth);
     else
-        matmul.tile->transpose(panel, operand_row(&p->right, n) + k0, p->right.stride, cols, depth);
+        tile->pack_rows(panel, duo_operand_row(&p->right, n) + k0, p->right.stride, cols, depth);
 }
 
-/* The panel of the columns from n on, from row k on, among all panels of a right operand. */
-static float *packed_panel(const product *p, size_t n, size_t cols, size_t k)
+/* All threads of a team share the work; none waits for the others. */
+static void pack_stage(const product *p, const stage *s)
 {
-    const size_t lanes = matmul.tile->lanes;
-    return p->packed ? p->packed + n * p->K + k * divide_up(cols, lanes) * lanes : NULL;
+    const duo_tile *tile = p->tile;
+    const size_t width = panel_width(tile), K = s->k_end - s->k0;
+    if (p->right_by_k) { /* a few rows, all their columns: the rows are read from end to end */
+        const size_t size = width * units_of(tile, K);
+#pragma omp for schedule(static) nowait
+        for (size_t k = 0; k < K; k += PACK_K) {
+            const size_t wide = (s->n_end - s->n0) / width * width, tail = s->n0 + wide;
+            const size_t depth = min(PACK_K, K - k);
+            tile->pack_columns(panel_at(p, s, s->n0, s->k0 + k), width, width, size, &p->right,
+                               s->n0, wide, s->k0 + k, depth);
+            if (tail < s->n_end)
+                pack_panel(panel_at(p, s, tail, s->k0 + k), p, tail, s->n_end - tail, s->k0 + k,
+                           depth);
+        }
+    } else {
+        const size_t pieces = divide_up(K, PACK_DEPTH);
+        const size_t panels = divide_up(s->n_end - s->n0, width);
+#pragma omp for schedule(static) nowait
+        for (size_t task = 0; task < panels * pieces; task++) {
+            const size_t n = s->n0 + task / pieces * width, k = s->k0 + task % pieces * PACK_DEPTH;
+            pack_panel(panel_at(p, s, n, k), p, n, min(width, s->n_end - n), k,
+                       min(PACK_DEPTH, s->k_end - k));
+        }
+    }
 }
 
-static size_t packed_bytes(size_t N, size_t K)
+static size_t packed_bytes(duo_precision precision, size_t N, size_t K)
 {
-    const size_t lanes = duo_tile_current()->lanes;
-    return divide_up(N, lanes) * lanes * K * sizeof(float);
+    const duo_tile *tile = duo_tile_current(precision);
+    return round_up(N, tile->lanes) * units_of(tile, K) * sizeof(float);
 }
 
 static void pack_all(const product *p)
 {
-    const size_t width = matmul.tile->vectors * matmul.tile->lanes;
-    const size_t panels = divide_up(p->N, width), depth = min(PACK_DEPTH, p->K);
-    const size_t pieces = divide_up(p->K, depth);
+    const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
     const bool serial = p->N * p->K < SERIAL_WORK;
-#pragma omp parallel for num_threads(matmul.threads) schedule(static) if (!serial)
-    for (size_t task = 0; task < panels * pieces; task++) {
-        const size_t n = task / pieces * width, k = task % pieces * depth;
-        const size_t cols = min(width, p->N - n);
-        pack_right(packed_panel(p, n, cols, k), p, n, cols, k, min(depth, p->K - k));
-    }
+#pragma omp parallel num_threads(matmul.threads) if (!serial)
+    pack_stage(p, &all);
 }
 
-/* Rows m to m_end of the output, columns n to n + cols. `strips` are the packed left rows from m
- * on, `strip_size` floats each, or NULL. */
-static void multiply_rows(const product *p, const float *strips, size_t strip_size,
-                          const float *panel, size_t m, size_t m_end, size_t n, size_t cols,
-                          size_t k0, size_t depth)
+/* The rows m to m_end of the left operand, k0 to k0 + depth, as this task's products read them. */
+static left_block prepare_left(const product *p, float *own, size_t m, size_t m_end, size_t cols,
+                               size_t k0, size_t depth)
 {
-    const duo_tile *tile = matmul.tile;
-    const size_t vectors = divide_up(cols, tile->lanes);
+    const duo_tile *tile = p->tile;
+    const size_t units = units_of(tile, depth);
+    if (p->left_by_k) {
+        tile->pack_columns(own, DUO_STRIP, DUO_STRIP, DUO_STRIP * units, &p->left, m, m_end - m, k0,
+                           depth);
+        return (left_block){own, DUO_STRIP * units, true};
+    }
+    const bool rows_meet = p->left.stride % 1024 == 0 && m_end - m > DUO_TILE_ROWS;
+    if (!tile->convert && !(rows_meet && cols >= COPIED_ROWS_COLUMNS)) return (left_block){0};
+    const size_t row_size = units + SKEW;
+    for (size_t i = m; i < m_end; i++) {
+        const float *row = duo_operand_row(&p->left, i) + k0;
+        float *to = own + (i - m) * row_size;
+        if (tile->convert)
+            tile->convert(to, row, depth);
+        else
+            memcpy(to, row, depth * sizeof *to);
+    }
+    return (left_block){own, row_size, false};
+}
+
+/* Rows m to m_end of the output, columns n to n + cols. */
+static void multiply_rows(const product *p, const left_block *block, const float *panel, size_t m,
+                          size_t m_end, size_t n, size_t cols, size_t k0, size_t depth)
+{
+    const duo_tile *tile = p->tile;
+    const size_t vectors = divide_up(cols, tile->lanes), units = units_of(tile, depth);
+    const size_t step = block->strips ? DUO_STRIP : 1;
     const float *bias = p->bias && k0 == 0 ? p->bias + n : NULL;
     for (size_t done = 0; m + done < m_end; done += tile->rows) {
         const size_t rows = min(tile->rows, m_end - m - done);
         const float *left[DUO_TILE_ROWS];
         float *y[DUO_TILE_ROWS];
         for (size_t i = 0; i < rows; i++) {
-            y[i] = p->y + row_of(p->y_rows, m + done + i) * p->N + n;
-            left[i] = strips ? strips + done / STRIP * strip_size + done % STRIP + i
-                             : operand_row(&p->left, m + done + i) + k0;
+            const size_t row = m + done + i, r = done + i;
+            y[i] = p->y + (p->y_rows ? p->y_rows[row] : row) * p->N + n;
+            left[i] = !block->units   ? duo_operand_row(&p->left, row) + k0
+                      : block->strips ? block->units + r / step * block->row_size + r % step
+                                      : block->units + r * block->row_size;
         }
-        tile->multiply[rows - 1][vectors - 1](y, left, strips ? STRIP : 1, panel, depth, cols, bias,
+        tile->multiply[rows - 1][vectors - 1](y, left, step, panel, units, cols, bias,
                                               p->add || k0 > 0);
     }
 }
 
-/* Few rows: each thread packs panels of its own columns and uses them while they are in its
- * cache. */
+/* Few rows: each thread packs panels of its own columns, unless they are packed, and uses them
+ * while they are in its cache. */
 static void multiply_by_columns(const product *p)
 {
-    const duo_tile *tile = matmul.tile;
+    const duo_tile *tile = p->tile;
     const size_t threads = (size_t)matmul.threads;
-    size_t width = tile->vectors * tile->lanes;
+    const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
+    size_t width = panel_width(tile);
     while (!p->packed && width > tile->lanes && divide_up(p->N, width) < threads)
         width -= tile->lanes;
     const bool serial = p->M * p->N * p->K < SERIAL_WORK;
 #pragma omp parallel for num_threads(matmul.threads) schedule(dynamic, 1) if (!serial)
     for (size_t n = 0; n < p->N; n += width) {
-        float *panel = matmul.own[omp_get_thread_num()];
+        float *own = matmul.panels[omp_get_thread_num()];
         const size_t cols = min(width, p->N - n);
-        for (size_t k0 = 0; k0 < p->K; k0 += p->block_K) {
-            const size_t depth = min(p->block_K, p->K - k0);
-            const float *right = packed_panel(p, n, cols, k0);
-            if (!right) pack_right(panel, p, n, cols, k0, depth);
-            multiply_rows(p, NULL, 0, right ? right : panel, 0, p->M, n, cols, k0, depth);
+        for (size_t k = 0; k < p->K; k += p->block_K) {
+            const size_t depth = min(p->block_K, p->K - k);
+            const left_block left =
+                prepare_left(p, matmul.lefts[omp_get_thread_num()], 0, p->M, cols, k, depth);
+            if (!p->packed) pack_panel(own, p, n, cols, k, depth);
+            multiply_rows(p, &left, p->packed ? panel_at(p, &all, n, k) : own, 0, p->M, n, cols, k,
+                          depth);
         }
     }
 }
 
-/* Rows m0 to m_end, columns n0 to n_end, and a stretch of whole blocks of the sum: all threads
- * pack, then all multiply. Called by every thread of a team. */
-static void multiply_stretch(const product *p, size_t m0, size_t m_end, size_t n0, size_t n_end,
-                             size_t k0, size_t k_end)
+/* All rows by the columns of a stage. Called by every thread of a team; none waits for the others.
+ */
+static void multiply_stage(const product *p, const stage *s)
 {
-    const duo_tile *tile = matmul.tile;
-    const size_t width = tile->vectors * tile->lanes, panels = divide_up(n_end - n0, width);
-    const size_t stretch = k_end - k0;
-    float *right = matmul.shared;
-    float *left = p->left_by_k ? right + panels * width * stretch : NULL;
-
-    if (m0 == 0 && !p->packed) { /* the right panels serve all rows */
-#pragma omp for schedule(dynamic, 1) nowait
-        for (size_t panel = 0; panel < panels; panel++) {
-            const size_t n = n0 + panel * width;
-            pack_right(right + panel * width * stretch, p, n, min(width, n_end - n), k0, stretch);
-        }
-    }
-    if (left) {
-#pragma omp for schedule(dynamic, 1) nowait
-        for (size_t m = m0; m < m_end; m += PANEL)
-            copy_strips(left + (m - m0) * stretch, &p->left, m, min(PANEL, m_end - m), k0, stretch);
-    }
-#pragma omp barrier
-
+    const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
-    const size_t wanted = 4 * (size_t)matmul.threads, rows = m_end - m0;
-    const size_t limit = min(BLOCK_LEFT / p->block_K, max(PANEL, divide_up(rows, wanted)));
-    const size_t rows_a_task = block_size(rows, divide_up(limit, STRIP) * STRIP, STRIP);
-    const size_t row_tasks = divide_up(rows, rows_a_task);
-    const size_t panels_a_task = divide_up(panels, min(panels, divide_up(wanted, row_tasks)));
-    const size_t column_tasks = divide_up(panels, panels_a_task);
-#pragma omp for schedule(dynamic, 1)
+    const size_t wanted = 4 * (size_t)matmul.threads;
+    const size_t fitting =
+        min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / DUO_STRIP * DUO_STRIP);
+    const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), DUO_STRIP));
+    const size_t rows = block_size(p->M, limit, DUO_STRIP);
+    const size_t row_tasks = divide_up(p->M, rows);
+    const size_t columns = divide_up(panels, min(panels, divide_up(wanted, row_tasks))) * width;
+    const size_t column_tasks = divide_up(s->n_end - s->n0, columns);
+#pragma omp for schedule(dynamic, 1) nowait
     for (size_t task = 0; task < row_tasks * column_tasks; task++) {
-        const size_t m = m0 + task / column_tasks * rows_a_task;
-        const size_t first = task % column_tasks * panels_a_task;
-        const size_t last = min(panels, first + panels_a_task);
-        for (size_t k = k0; k < k_end; k += p->block_K) {
-            const float *strips = left ? left + (m - m0) * stretch + (k - k0) * STRIP : NULL;
-            for (size_t panel = first; panel < last; panel++) {
-                const size_t n = n0 + panel * width, cols = min(width, n_end - n);
-                const size_t packed_width = divide_up(cols, tile->lanes) * tile->lanes;
-                const float *whole = packed_panel(p, n, cols, k);
-                const float *own = right + panel * width * stretch + (k - k0) * packed_width;
-                multiply_rows(p, strips, STRIP * stretch, whole ? whole : own, m,
-                              min(m_end, m + rows_a_task), n, cols, k, min(p->block_K, k_end - k));
-            }
+        const size_t m = task / column_tasks * rows, m_end = min(p->M, m + rows);
+        const size_t first = s->n0 + task % column_tasks * columns;
+        const size_t last = min(s->n_end, first + columns);
+        for (size_t k = s->k0; k < s->k_end; k += p->block_K) {
+            const size_t depth = min(p->block_K, s->k_end - k);
+            const left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
+                                                 last - first, k, depth);
+            for (size_t n = first; n < last; n += width)
+                multiply_rows(p, &left, panel_at(p, s, n, k), m, m_end, n, min(width, last - n), k,
+                              depth);
         }
     }
 }
 
-static void multiply_by_blocks(const product *p)
+/* Stage after stage: all threads pack, wait for each other, and multiply. */
+static void multiply_by_stages(const product *p)
 {
-    const size_t block_N = block_size(p->N, BLOCK_COLUMNS, PANEL);
-    const size_t block_M = p->left_by_k ? block_size(p->M, BLOCK_COLUMNS, PANEL) : p->M;
-    const size_t a_block = p->block_K * (block_N + (p->left_by_k ? block_M : 0));
-    const size_t stretch = p->block_K * max(1, STRETCH / a_block);
+    const duo_tile *tile = p->tile;
+    const size_t block = units_of(tile, p->block_K);
+    const size_t block_N = block_size(p->N, STAGE / block / PANEL * PANEL, PANEL);
+    const size_t stretch = p->block_K * max(1, STRETCH / (block * block_N));
     const bool serial = p->M * p->N * p->K < SERIAL_WORK;
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
-    for (size_t n = 0; n < p->N; n += block_N)
-        for (size_t k = 0; k < p->K; k += stretch)
-            for (size_t m = 0; m < p->M; m += block_M)
-                multiply_stretch(p, m, min(p->M, m + block_M), n, min(p->N, n + block_N), k,
-                                 min(p->K, k + stretch));
+    {
+        size_t turn = 0;
+        for (size_t n = 0; n < p->N; n += block_N)
+            for (size_t k = 0; k < p->K; k += stretch, turn++) {
+                const stage s = {matmul.stages[turn % 2], n, min(p->N, n + block_N), k,
+                                 min(p->K, k + stretch)};
+                pack_stage(p, &s);
+#pragma omp barrier
+                multiply_stage(p, &s);
+            }
+    }
+}
+
+static void multiply_packed(const product *p)
+{
+    const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
+    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
+#pragma omp parallel num_threads(matmul.threads) if (!serial)
+    multiply_stage(p, &all);
 }
 
 static void multiply(const product *p)
 {
-    const bool few = p->M * min(p->K, p->block_K) <= FEW_LEFT;
-    const bool wide = divide_up(p->N, matmul.tile->lanes) >= (size_t)matmul.threads;
-    if (!p->left_by_k && few && (wide || p->M <= PANEL))
+    const size_t left = p->M * units_of(p->tile, min(p->K, p->block_K));
+    const bool wide = divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
+    if (!p->left_by_k && p->M <= LEFT_ROWS && left <= FEW_LEFT && (wide || p->M <= PANEL))
         multiply_by_columns(p);
+    else if (p->packed)
+        multiply_packed(p);
     else
-        multiply_by_blocks(p);
+        multiply_by_stages(p);
 }
 
 static product forward_product(const duo_weight *weight)
 {
-    return (product){.N = weight->O,
+    const duo_tile *tile = matmul.tiles[weight->precision];
+    assert(tile && weight->O > 0 && weight->I > 0);
+    return (product){.tile = tile,
+                     .N = weight->O,
                      .K = weight->I,
-                     .block_K = block_size(weight->I, BLOCK_K, STRIP),
+                     .block_K = block_of_sum(tile, weight->I, BLOCK_UNITS),
                      .right = {weight->w, weight->I, NULL},
                      .packed = weight->forward};
 }
 
 static product backward_product(const duo_weight *weight)
 {
-    return (product){.N = weight->I,
+    const duo_tile *tile = matmul.tiles[weight->precision];
+    assert(tile && weight->O > 0 && weight->I > 0);
+    return (product){.tile = tile,
+                     .N = weight->I,
                      .K = weight->O,
-                     .block_K = block_size(weight->O, BLOCK_K, STRIP),
+                     .block_K = block_of_sum(tile, weight->O, BLOCK_UNITS),
                      .right = {weight->w, weight->I, NULL},
                      .right_by_k = true,
                      .packed = weight->backward};
@@ -315,17 +373,16 @@ static product backward_product(const duo_weight *weight)
 
 size_t duo_pack_forward_bytes(const duo_weight *weight)
 {
-    return packed_bytes(weight->O, weight->I);
+    return packed_bytes(weight->precision, weight->O, weight->I);
 }
 
 size_t duo_pack_backward_bytes(const duo_weight *weight)
 {
-    return packed_bytes(weight->I, weight->O);
+    return packed_bytes(weight->precision, weight->I, weight->O);
 }
 
 void duo_weight_pack(const duo_weight *weight)
 {
-    assert(matmul.tile && weight->O > 0 && weight->I > 0);
     const product forward = forward_product(weight), backward = backward_product(weight);
     if (forward.packed) pack_all(&forward);
     if (backward.packed) pack_all(&backward);
@@ -334,7 +391,6 @@ void duo_weight_pack(const duo_weight *weight)
 void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
                         size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add)
 {
-    assert(matmul.tile && weight->O > 0 && weight->I > 0);
     if (n_rows == 0) return;
     product p = forward_product(weight);
     p.M = n_rows;
@@ -342,26 +398,25 @@ void duo_linear_forward(float *y, const float *x, const duo_weight *weight, cons
     p.y_rows = y_rows;
     p.bias = bias;
     p.add = add;
-    p.left = (operand){x, weight->I, x_rows};
+    p.left = (duo_operand){x, weight->I, x_rows};
     multiply(&p);
 }
 
 void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
                                const uint32_t *dx_rows, const uint32_t *dy_rows, bool add)
 {
-    assert(matmul.tile && weight->O > 0 && weight->I > 0);
     if (n_rows == 0) return;
     product p = backward_product(weight);
     p.M = n_rows;
     p.y = dx;
     p.y_rows = dx_rows;
     p.add = add;
-    p.left = (operand){dy, weight->O, dy_rows};
+    p.left = (duo_operand){dy, weight->O, dy_rows};
     multiply(&p);
 }
 
 /* dbias += sum_n dy_n. A thread owns whole columns and adds their rows in order. */
-static void sum_rows(float *dbias, const operand *dy, size_t n_rows, size_t O)
+static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t O)
 {
     const bool serial = n_rows * O < SERIAL_WORK;
 #pragma omp parallel for num_threads(matmul.threads) schedule(static) if (!serial)
@@ -369,7 +424,7 @@ static void sum_rows(float *dbias, const operand *dy, size_t n_rows, size_t O)
         const size_t cols = min(PANEL, O - first);
         float sum[PANEL] = {0.0f};
         for (size_t n = 0; n < n_rows; n++) {
-            const float *row = operand_row(dy, n) + first;
+            const float *row = duo_operand_row(dy, n) + first;
             for (size_t c = 0; c < cols; c++) sum[c] += row[c];
         }
         for (size_t c = 0; c < cols; c++) dbias[first + c] += sum[c];
@@ -380,13 +435,14 @@ void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const 
                                 size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
                                 const uint32_t *x_rows, duo_precision precision)
 {
-    assert(matmul.tile && O > 0 && I > 0);
-    (void)precision; /* fp32 until there are tiles for less */
+    const duo_tile *tile = matmul.tiles[precision];
+    assert(tile && O > 0 && I > 0);
     if (n_rows == 0) return;
-    const product p = {.M = O,
+    const product p = {.tile = tile,
+                       .M = O,
                        .N = I,
                        .K = n_rows,
-                       .block_K = block_size(n_rows, BLOCK_TOKENS, STRIP),
+                       .block_K = block_of_sum(tile, n_rows, BLOCK_TOKENS),
                        .y = dw,
                        .add = true,
                        .left = {dy, O, dy_rows},

@@ -22,11 +22,12 @@ static void run_tiles(const duo_tile *tile)
                                                           tile->vectors * tile->lanes, NULL, false);
 }
 
-double duo_kernels_peak(void)
+double duo_kernels_peak(duo_precision precision)
 {
-    const duo_tile *tile = duo_tile_current();
+    const duo_tile *tile = duo_tile_current(precision);
     const int threads = duo_kernels_threads();
-    const double flops = 2.0 * (double)(tile->rows * tile->vectors * tile->lanes) * DEPTH * CALLS;
+    const size_t multiply_adds = tile->rows * tile->vectors * tile->lanes * tile->per_unit;
+    const double flops = 2.0 * (double)multiply_adds * DEPTH * CALLS;
     double best = 0;
     for (int round = 0; round < ROUNDS; round++) {
         double start = 0, end = 0;

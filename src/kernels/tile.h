@@ -8,46 +8,76 @@
 #include "duo/kernels.h"
 
 /**
- * What one instruction set gives to the matrix products: register tiles and packing.
+ * What one instruction set gives to the matrix products of one precision: register tiles and
+ * packing.
  *
- * A panel holds up to vectors * lanes columns of the right operand, k after k, its width rounded
- * up to whole vectors. A tile multiplies up to `rows` rows by one panel. Every element of the
- * output is one chain of multiply-adds over k, starting at 0, in every variant of a tile: its
- * bits do not depend on the tile it falls into.
+ * The operands of a tile are made of units of 32 bits, kept in floats: a unit is one k of the sum,
+ * or per_unit k's side by side. A panel holds up to vectors * lanes columns of the right operand,
+ * unit after unit, its width rounded up to whole vectors. A tile multiplies up to `rows` rows by
+ * one panel. Every element of the output is one chain of multiply-adds over k, starting at 0, in
+ * every variant of a tile: its bits do not depend on the tile it falls into.
  */
 
 enum { DUO_TILE_ROWS = 8, DUO_TILE_VECTORS = 3 }; /* the largest of any instruction set */
 
+/* Columns of a packed left operand side by side: a multiple of every tile's rows. */
+enum { DUO_STRIP = 8 };
+
+/** Logical row r of an operand is row rows[r] of its array, or row r itself. */
+typedef struct duo_operand {
+    const float *data;
+    size_t stride;
+    const uint32_t *rows;
+} duo_operand;
+
+static inline const float *duo_operand_row(const duo_operand *from, size_t r)
+{
+    return from->data + (from->rows ? from->rows[r] : r) * from->stride;
+}
+
 /**
- * y[i][0..cols) = sum_k left[i][k * step] * panel[k] + bias, added to y if add. bias may be NULL.
- * A step of 1 reads the left operand where it lies, a larger one in packed strips of that many
- * rows.
+ * y[i][0..cols) = sum_u left[i][u * step] * panel[u] + bias, added to y if add. bias may be NULL.
+ * A step of 1 reads rows, a larger one packed strips of that many rows.
  */
 typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t step,
-                               const float *panel, size_t K, size_t cols, const float *bias,
+                               const float *panel, size_t units, size_t cols, const float *bias,
                                bool add);
 
-/** panel[k * width + c] = w[c * stride + k] for the columns c < cols, width = cols in whole
- * vectors. */
-typedef void duo_tile_transpose(float *panel, const float *w, size_t stride, size_t cols, size_t K);
+/** A panel of `cols` columns: column c is w[c * stride], w[c * stride + 1], ... */
+typedef void duo_tile_pack_rows(float *panel, const float *w, size_t stride, size_t cols, size_t K);
+
+/**
+ * Panels of `width` columns, panel_size floats apart, the last one rounded up to a multiple of
+ * `lanes`: element (k, c) is row k0 + k, column first + c. Strips are such panels.
+ */
+typedef void duo_tile_pack_columns(float *panels, size_t width, size_t lanes, size_t panel_size,
+                                   const duo_operand *from, size_t first, size_t cols, size_t k0,
+                                   size_t depth);
+
+/** A row in units. */
+typedef void duo_tile_convert(float *to, const float *x, size_t K);
 
 typedef struct duo_tile {
-    size_t rows, vectors, lanes;
+    size_t rows, vectors, lanes, per_unit;
     duo_tile_multiply *multiply[DUO_TILE_ROWS][DUO_TILE_VECTORS]; /**< [rows - 1][vectors - 1] */
-    duo_tile_transpose *transpose;
+    duo_tile_pack_rows *pack_rows;
+    duo_tile_pack_columns *pack_columns;
+    duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory */
 } duo_tile;
 
-extern const duo_tile duo_tile_portable;
+/* bf16 without its instruction is the fp32 tile over rounded numbers. */
+extern const duo_tile duo_tile_portable, duo_tile_portable_rounded;
 #ifdef __x86_64__
-extern const duo_tile duo_tile_avx2;
-extern const duo_tile duo_tile_avx512;
+extern const duo_tile duo_tile_avx2, duo_tile_avx2_rounded;
+extern const duo_tile duo_tile_avx512, duo_tile_avx512_rounded;
+extern const duo_tile duo_tile_avx512bf16;
 #endif
 
 /** The tile of the instruction set in use. */
-const duo_tile *duo_tile_current(void);
+const duo_tile *duo_tile_current(duo_precision precision);
 
-/** Take the tile and the packing buffers that the products use from now on. */
-duo_status duo_matmul_start(const duo_tile *tile, int threads);
+/** Take the tiles and the packing buffers that the products use from now on. */
+duo_status duo_matmul_start(const duo_tile *fp32, const duo_tile *bf16, int threads);
 void duo_matmul_stop(void);
 
 #endif

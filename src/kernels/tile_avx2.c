@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "bf16.h"
 #include "tile.h"
 
 enum { ROWS = 4, VECTORS = 3, LANES = 8 };
@@ -12,7 +13,7 @@ static inline __m256i lanes_below(size_t n)
 /* Inlined with constant rows and vectors, so that the sums stay in registers. */
 static inline __attribute__((always_inline)) void
 multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
-         size_t step, const float *panel, size_t K, size_t cols, const float *bias, bool add)
+         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
 {
     const float *left_row[ROWS];
     __m256 sum[ROWS][VECTORS];
@@ -25,7 +26,7 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
             __builtin_prefetch(y[i] + j * LANES, 1);
         }
     }
-    for (size_t k = 0, at = 0; k < K; k++, at += step, panel += vectors * LANES) {
+    for (size_t u = 0, at = 0; u < units; u++, at += step, panel += vectors * LANES) {
         __m256 right[VECTORS];
 #pragma GCC unroll 3
         for (size_t j = 0; j < vectors; j++) right[j] = _mm256_load_ps(panel + j * LANES);
@@ -58,10 +59,10 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
 
 #define TILE(rows, vectors)                                                                        \
     static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
-                                            size_t step, const float *panel, size_t K,             \
+                                            size_t step, const float *panel, size_t units,         \
                                             size_t cols, const float *bias, bool add)              \
     {                                                                                              \
-        multiply(rows, vectors, y, left, step, panel, K, cols, bias, add);                         \
+        multiply(rows, vectors, y, left, step, panel, units, cols, bias, add);                     \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
 TILES(1)
@@ -100,14 +101,34 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
     }
 }
 
+#define PACK(name) name##_fp32
+#define PACK_PER_UNIT 1
+#define PACK_UNIT(a, b) (a)
+#define PACK_LANES LANES
+#define PACK_TRANSPOSE transpose
+#include "tile_pack.h"
+
+#undef PACK
+#undef PACK_UNIT
+#define PACK(name) name##_rounded
+#define PACK_UNIT(a, b) duo_bf16_rounded(a)
+#include "tile_pack.h"
+
 #define ROW_OF_TILES(rows)                                                                         \
     {                                                                                              \
         multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
     }
+#define SHAPE                                                                                      \
+    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1,                               \
+    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)}
 const duo_tile duo_tile_avx2 = {
-    .rows = ROWS,
-    .vectors = VECTORS,
-    .lanes = LANES,
-    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)},
-    .transpose = transpose,
+    SHAPE,
+    .pack_rows = transpose,
+    .pack_columns = columns_fp32,
+};
+const duo_tile duo_tile_avx2_rounded = {
+    SHAPE,
+    .pack_rows = rows_rounded,
+    .pack_columns = columns_rounded,
+    .convert = convert_rounded,
 };

@@ -1,8 +1,9 @@
 #include <immintrin.h>
 
+#include "bf16.h"
 #include "tile.h"
 
-enum { ROWS = 8, VECTORS = 3, LANES = 16 };
+enum { ROWS = 8, VECTORS = 3, LANES = 16, AHEAD = 8 /* units of the panel */ };
 
 static inline __mmask16 lanes_below(size_t n)
 {
@@ -12,7 +13,7 @@ static inline __mmask16 lanes_below(size_t n)
 /* Inlined with constant rows and vectors, so that the sums stay in registers. */
 static inline __attribute__((always_inline)) void
 multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
-         size_t step, const float *panel, size_t K, size_t cols, const float *bias, bool add)
+         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
 {
     const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
     const float *left_row[ROWS];
@@ -21,21 +22,27 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
     for (size_t i = 0; i < rows; i++) {
         left_row[i] = left[i];
 #pragma GCC unroll 3
-        for (size_t j = 0; j < vectors; j++) {
-            sum[i][j] = _mm512_setzero_ps();
-            __builtin_prefetch(y[i] + j * LANES, 1);
-        }
+        for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
     }
-    for (size_t k = 0, at = 0; k < K; k++, at += step, panel += vectors * LANES) {
-        __m512 right[VECTORS];
+    /* The output is fetched a row at a time along the sum: all at once, it would hold up the
+     * panel, which comes from the second-level cache. */
+    for (size_t row = 0, u = 0, at = 0; row < rows; row++) {
+        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
+        const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
+        for (; u < end; u++, at += step, panel += vectors * LANES) {
+            __m512 right[VECTORS];
 #pragma GCC unroll 3
-        for (size_t j = 0; j < vectors; j++) right[j] = _mm512_load_ps(panel + j * LANES);
+            for (size_t j = 0; j < vectors; j++) {
+                __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
+                right[j] = _mm512_load_ps(panel + j * LANES);
+            }
 #pragma GCC unroll 8
-        for (size_t i = 0; i < rows; i++) {
-            const __m512 value = _mm512_set1_ps(left_row[i][at]);
+            for (size_t i = 0; i < rows; i++) {
+                const __m512 value = _mm512_set1_ps(left_row[i][at]);
 #pragma GCC unroll 3
-            for (size_t j = 0; j < vectors; j++)
-                sum[i][j] = _mm512_fmadd_ps(value, right[j], sum[i][j]);
+                for (size_t j = 0; j < vectors; j++)
+                    sum[i][j] = _mm512_fmadd_ps(value, right[j], sum[i][j]);
+            }
         }
     }
 #pragma GCC unroll 3
@@ -55,10 +62,10 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
 
 #define TILE(rows, vectors)                                                                        \
     static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
-                                            size_t step, const float *panel, size_t K,             \
+                                            size_t step, const float *panel, size_t units,         \
                                             size_t cols, const float *bias, bool add)              \
     {                                                                                              \
-        multiply(rows, vectors, y, left, step, panel, K, cols, bias, add);                         \
+        multiply(rows, vectors, y, left, step, panel, units, cols, bias, add);                     \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
 TILES(1)
@@ -117,15 +124,35 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
     }
 }
 
+#define PACK(name) name##_fp32
+#define PACK_PER_UNIT 1
+#define PACK_UNIT(a, b) (a)
+#define PACK_LANES LANES
+#define PACK_TRANSPOSE transpose
+#include "tile_pack.h"
+
+#undef PACK
+#undef PACK_UNIT
+#define PACK(name) name##_rounded
+#define PACK_UNIT(a, b) duo_bf16_rounded(a)
+#include "tile_pack.h"
+
 #define ROW_OF_TILES(rows)                                                                         \
     {                                                                                              \
         multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
     }
+#define SHAPE                                                                                      \
+    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1,                               \
+    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),               \
+                 ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)}
 const duo_tile duo_tile_avx512 = {
-    .rows = ROWS,
-    .vectors = VECTORS,
-    .lanes = LANES,
-    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),
-                 ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)},
-    .transpose = transpose,
+    SHAPE,
+    .pack_rows = transpose,
+    .pack_columns = columns_fp32,
+};
+const duo_tile duo_tile_avx512_rounded = {
+    SHAPE,
+    .pack_rows = rows_rounded,
+    .pack_columns = columns_rounded,
+    .convert = convert_rounded,
 };

@@ -1,49 +1,101 @@
+#include "bf16.h"
 #include "tile.h"
 
-enum { ROWS = 4, LANES = 8 };
+enum { ROWS = 4, VECTORS = 2, LANES = 4 };
 
-/* Inlined with a constant number of rows. */
-static inline __attribute__((always_inline)) void multiply(const size_t rows, float *const *y,
-                                                           const float *const *left, size_t step,
-                                                           const float *panel, size_t K,
-                                                           size_t cols, const float *bias, bool add)
+/* Four floats that any compiler keeps in one register where the processor has such. */
+typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
+
+static inline vector load(const float *x)
 {
-    float sum[ROWS][LANES] = {{0.0f}};
-    for (size_t k = 0; k < K; k++)
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < LANES; j++)
-                sum[i][j] += left[i][k * step] * panel[k * LANES + j];
+    vector v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+/* Inlined with constant rows and vectors, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) void
+multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
+         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
+{
+    const float *left_row[ROWS];
+    vector sum[ROWS][VECTORS];
+#pragma GCC unroll 4
     for (size_t i = 0; i < rows; i++) {
+        left_row[i] = left[i];
+#pragma GCC unroll 2
+        for (size_t j = 0; j < vectors; j++) sum[i][j] = (vector){0.0f};
+    }
+    for (size_t u = 0, at = 0; u < units; u++, at += step, panel += vectors * LANES) {
+        vector right[VECTORS];
+#pragma GCC unroll 2
+        for (size_t j = 0; j < vectors; j++) right[j] = load(panel + j * LANES);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < rows; i++) {
+            const float value = left_row[i][at];
+#pragma GCC unroll 2
+            for (size_t j = 0; j < vectors; j++) sum[i][j] += value * right[j];
+        }
+    }
+    for (size_t i = 0; i < rows; i++) {
+        float product[VECTORS * LANES] = {0.0f};
+        memcpy(product, sum[i], vectors * sizeof(vector));
         for (size_t j = 0; j < cols; j++) {
-            const float value = sum[i][j] + (bias ? bias[j] : 0.0f);
+            const float value = product[j] + (bias ? bias[j] : 0.0f);
             y[i][j] = add ? y[i][j] + value : value;
         }
     }
 }
 
-#define TILE(rows)                                                                                 \
-    static void multiply_##rows(float *const *y, const float *const *left, size_t step,            \
-                                const float *panel, size_t K, size_t cols, const float *bias,      \
-                                bool add)                                                          \
+#define TILE(rows, vectors)                                                                        \
+    static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
+                                            size_t step, const float *panel, size_t units,         \
+                                            size_t cols, const float *bias, bool add)              \
     {                                                                                              \
-        multiply(rows, y, left, step, panel, K, cols, bias, add);                                  \
+        multiply(rows, vectors, y, left, step, panel, units, cols, bias, add);                     \
     }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
 
 static void transpose(float *panel, const float *w, size_t stride, size_t cols, size_t K)
 {
+    const size_t width = (cols + LANES - 1) / LANES * LANES;
     for (size_t k = 0; k < K; k++)
-        for (size_t c = 0; c < LANES; c++)
-            panel[k * LANES + c] = c < cols ? w[c * stride + k] : 0.0f;
+        for (size_t c = 0; c < width; c++)
+            panel[k * width + c] = c < cols ? w[c * stride + k] : 0.0f;
 }
 
+#define PACK(name) name##_fp32
+#define PACK_PER_UNIT 1
+#define PACK_UNIT(a, b) (a)
+#define PACK_LANES LANES
+#define PACK_TRANSPOSE transpose
+#include "tile_pack.h"
+
+#undef PACK
+#undef PACK_UNIT
+#define PACK(name) name##_rounded
+#define PACK_UNIT(a, b) duo_bf16_rounded(a)
+#include "tile_pack.h"
+
+#define ROW_OF_TILES(rows)                                                                         \
+    {                                                                                              \
+        multiply_##rows##x1, multiply_##rows##x2                                                   \
+    }
+#define SHAPE                                                                                      \
+    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1,                               \
+    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)}
 const duo_tile duo_tile_portable = {
-    .rows = ROWS,
-    .vectors = 1,
-    .lanes = LANES,
-    .multiply = {{multiply_1}, {multiply_2}, {multiply_3}, {multiply_4}},
-    .transpose = transpose,
+    SHAPE,
+    .pack_rows = transpose,
+    .pack_columns = columns_fp32,
+};
+const duo_tile duo_tile_portable_rounded = {
+    SHAPE,
+    .pack_rows = rows_rounded,
+    .pack_columns = columns_rounded,
+    .convert = convert_rounded,
 };
