@@ -16,9 +16,13 @@
  * The figures mean nothing while other processes use the processor.
  */
 typedef enum duo_bench_part {
-    DUO_BENCH_MACHINE, /**< multiply-add peak, bandwidth of the caches and of memory */
-    DUO_BENCH_KERNELS, /**< each kernel, and its error against a plain loop in double */
-    DUO_BENCH_STEP,    /**< the training step, and the time of its kernels outside of it */
+    DUO_BENCH_MACHINE,  /**< multiply-add peak, bandwidth of the caches and of memory */
+    DUO_BENCH_KERNELS,  /**< each kernel, and its error against a plain loop in double */
+    DUO_BENCH_STEP,     /**< the training step, and the time of its kernels outside of it */
+    DUO_BENCH_ROUTING,  /**< time by share of big beside the FLOP model */
+    DUO_BENCH_ORACLE,   /**< tokens whose best route is found per second */
+    DUO_BENCH_GENERATE, /**< tokens per second of decoding beside the walk over the weights */
+    DUO_BENCH_MEMORY,   /**< peak memory of a short run beside what is predicted */
     DUO_BENCH_PARTS
 } duo_bench_part;
 

@@ -87,5 +87,7 @@ duo_status bench_memory(duo_bench *bench);
 
 /** Numbers from [-1, 1) that depend on the stream alone. */
 void bench_fill(float *x, size_t n, unsigned stream);
+/** Ids of random tokens. */
+void bench_random_ids(int32_t *ids, size_t n, size_t vocab_size);
 
 #endif

@@ -7,7 +7,8 @@
 
 const char *duo_bench_part_name(duo_bench_part part)
 {
-    static const char *const names[] = {"machine", "kernels", "step"};
+    static const char *const names[] = {"machine", "kernels",  "step",  "routing",
+                                        "oracle",  "generate", "memory"};
     return names[part];
 }
 
@@ -87,6 +88,13 @@ void bench_fill(float *x, size_t n, unsigned stream)
     }
 }
 
+void bench_random_ids(int32_t *ids, size_t n, size_t vocab_size)
+{
+    for (size_t i = 0; i < n; i++)
+        ids[i] =
+            (int32_t)(duo_random(1, DUO_RNG_TEST, (duo_place){.step = i}).word[0] % vocab_size);
+}
+
 /* ---------------------------------------------------------------- a run */
 
 duo_status duo_bench_create(duo_bench **out, const duo_bench_setting *setting)
@@ -132,9 +140,10 @@ static duo_status bench_kernels(duo_bench *bench)
 duo_status duo_bench_run(duo_bench *bench, duo_bench_part part)
 {
     static duo_status (*const parts[DUO_BENCH_PARTS])(duo_bench *) = {
-        [DUO_BENCH_MACHINE] = bench_machine,
-        [DUO_BENCH_KERNELS] = bench_kernels,
-        [DUO_BENCH_STEP] = bench_step};
+        [DUO_BENCH_MACHINE] = bench_machine, [DUO_BENCH_KERNELS] = bench_kernels,
+        [DUO_BENCH_STEP] = bench_step,       [DUO_BENCH_ROUTING] = bench_routing,
+        [DUO_BENCH_ORACLE] = bench_oracle,   [DUO_BENCH_GENERATE] = bench_decode,
+        [DUO_BENCH_MEMORY] = bench_memory};
     const duo_status status = parts[part](bench);
     duo_kernels_stop();
     return status;

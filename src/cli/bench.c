@@ -20,6 +20,12 @@ static const char default_recipe[] =
     "        vocab_size = 4096 max_seq = 256 }\n"
     "stage duo { steps = 1000000 batch_size = 16 }\n";
 
+static const char quick_recipe[] =
+    "name = bench\n"
+    "model { n_layers = 2 d_model = 64 n_heads = 2 d_big = 128 d_small = 16\n"
+    "        vocab_size = 300 max_seq = 64 }\n"
+    "stage duo { steps = 1000000 batch_size = 2 }\n";
+
 enum { MOST_THREADS = 16, PRECISIONS = 2 };
 static const char *const precision_names[PRECISIONS] = {"fp32", "bf16"};
 
@@ -90,9 +96,9 @@ static duo_status read_parts(bool wanted[DUO_BENCH_PARTS], const duo_list *list)
 static duo_status read_recipe(duo_recipe **recipe, const bench_options *o)
 {
     const duo_status status =
-        o->recipe
-            ? duo_recipe_load(recipe, o->recipe, o->overrides.text, o->overrides.n)
-            : duo_recipe_parse(recipe, default_recipe, "--set", o->overrides.text, o->overrides.n);
+        o->recipe ? duo_recipe_load(recipe, o->recipe, o->overrides.text, o->overrides.n)
+                  : duo_recipe_parse(recipe, o->quick ? quick_recipe : default_recipe, "--set",
+                                     o->overrides.text, o->overrides.n);
     const char *where = o->recipe ? o->recipe : "--set";
     if (status != DUO_OK) return status;
     if ((*recipe)->n_stages == 0) return duo_fail(DUO_EINVAL, "%s: has no stage", where);
@@ -121,7 +127,8 @@ static void print_header(report *r, const duo_bench_row *row)
     char title[64];
     snprintf(title, sizeof title, "%s, %s, %d thread%s", duo_bench_part_name(row->part),
              precision_names[row->precision], row->threads, row->threads == 1 ? "" : "s");
-    printf("\n%-33s %9s %7s %8s %10s\n", title, "ms", "median", "", "range");
+    printf("\n%-33s %9s %7s %8s %10s %11s\n", title, "ms", "median", "", "range",
+           row->part == DUO_BENCH_ROUTING ? "off chord" : "");
     r->started = true;
     r->part = row->part;
     r->threads = row->threads;
@@ -146,6 +153,7 @@ static void print_row(const duo_bench_row *row)
     if (!isnan(row->tokens_per_s)) snprintf(more, sizeof more, "%.0f tok/s", row->tokens_per_s);
     if (!isnan(row->part_of_step))
         snprintf(more, sizeof more, "%.1f %% step", 100 * row->part_of_step);
+    if (!isnan(row->off_chord)) snprintf(more, sizeof more, "%+.1f %%", 100 * row->off_chord);
     printf("%-33s %9s %7s %-8s %10s %11s %s\n", row->name, ms, value, row->unit, range, more,
            share);
     fflush(stdout);
@@ -175,6 +183,7 @@ static void add_row(report *r, const duo_bench_row *row)
     add_number(object, "error", row->error, &r->failed);
     add_number(object, "tokens_per_s", row->tokens_per_s, &r->failed);
     add_number(object, "part_of_step", row->part_of_step, &r->failed);
+    add_number(object, "off_chord", row->off_chord, &r->failed);
 }
 
 static void take_row(void *context, const duo_bench_row *row)
@@ -251,6 +260,7 @@ static duo_status set_up_and_run(const bench_options *o)
                                  .quick = o->quick,
                                  .threads = threads,
                                  .precisions = precisions,
+                                 .program = "/proc/self/exe",
                                  .sink = take_row,
                                  .context = &r};
     duo_status status = read_parts(wanted, &o->parts);
@@ -278,8 +288,8 @@ duo_status duo_cli_bench(int argc, char **argv)
     bench_options o = {.repeats = 7};
     bool help = false;
     const duo_option options[] = {
-        {"--only", "PART...", "machine, kernels, step (default all)", DUO_OPTION_LIST, &o.parts, 0,
-         0},
+        {"--only", "PART...", "machine, kernels, step, routing, oracle, generate, memory",
+         DUO_OPTION_LIST, &o.parts, 0, 0},
         {"--threads", "N...", "numbers of threads to measure with (default 1 and all)",
          DUO_OPTION_LIST, &o.threads, 0, 0},
         {"--precision", "P...", "of the operands of matrix products: fp32, bf16 (default fp32)",
