@@ -14,7 +14,8 @@
 
 enum {
     KEYS = 64,              /* keys of a block of backward: its scores stay in the L1 cache */
-    STEP_NODES = 64,        /* nodes of one place that a thread takes at once */
+    STEP_NODES = 48,        /* nodes of one place that a thread takes at once */
+    STEP_HEADS = 32,        /* heads of a lone node whose caches are walked together */
     SERIAL_WORK = 64 * 1024 /* multiply-adds that are not worth waking threads */
 };
 
@@ -23,29 +24,12 @@ static float score_scale(size_t D)
     return 1.0f / sqrtf((float)D);
 }
 
-/* Lanes to compute for n queries; bits of a query do not depend on it. */
-static size_t lanes_for(size_t n)
-{
-    return n <= DUO_LANES / 2 ? DUO_LANES / 2 : DUO_LANES;
-}
-
-static void set_lane(float *lanes, size_t l, const float *x, size_t D)
-{
-    for (size_t d = 0; d < D; d++) lanes[d * DUO_LANES + l] = x[d];
-}
-
-/* lanes[d][l] = x[l * row + d], 0 for l >= n. */
+/* Rows of a strided array as the lanes of a block. */
 static void fill_lanes(float *lanes, const float *x, size_t row, size_t n, size_t D)
 {
-    if (n < DUO_LANES) memset(lanes, 0, D * DUO_LANES * sizeof *lanes);
-    for (size_t l = 0; l < n; l++) set_lane(lanes, l, x + l * row, D);
-}
-
-/* Keys j0 .. j0 + keys are hidden from the queries t0 + l before them. */
-static void hide_future(float *scores, size_t j0, size_t keys, size_t t0)
-{
-    for (size_t j = j0 > t0 ? j0 : t0 + 1; j < j0 + keys; j++)
-        for (size_t l = 0; l < j - t0; l++) scores[(j - j0) * DUO_LANES + l] = -INFINITY;
+    const float *rows[DUO_LANES] = {0};
+    for (size_t l = 0; l < n; l++) rows[l] = x + l * row;
+    duo_rows->set_lanes(lanes, rows, n, D);
 }
 
 static size_t thread_scratch(duo_attention_shape s)
@@ -68,17 +52,13 @@ static void forward_block(float *y, float *lse, const float *q, const float *k, 
     float *queries = scratch, *scores = queries + s.D * DUO_LANES;
     float inverse[DUO_LANES], lane_lse[DUO_LANES];
 
+    const ptrdiff_t first = (ptrdiff_t)t0;
     fill_lanes(queries, q + t0 * q_row, q_row, n, s.D);
-    duo_rows->multiply(scores, DUO_LANES, k, k_row, 1, queries, DUO_LANES, keys, lanes_for(n), s.D,
-                       false);
-    hide_future(scores, 0, keys, t0);
-    duo_rows->score_softmax(scores, inverse, lane_lse, score_scale(s.D), lanes_for(n), keys);
-    duo_rows->multiply(y + t0 * q_row, q_row, scores, 1, DUO_LANES, v, k_row, n, s.D, keys, false);
-    for (size_t l = 0; l < n; l++) {
-        float *y_t = y + (t0 + l) * q_row;
-        duo_rows->scale(y_t, y_t, inverse[l], s.D);
-        lse[(t0 + l) * s.H] = lane_lse[l];
-    }
+    duo_rows->scores(scores, k, k_row, queries, keys, n, s.D, first);
+    duo_rows->score_softmax(scores, inverse, lane_lse, score_scale(s.D), keys, n, first);
+    duo_rows->sum_over_keys(y + t0 * q_row, q_row, scores, v, k_row, inverse, n, s.D, keys, first,
+                            false);
+    for (size_t l = 0; l < n; l++) lse[(t0 + l) * s.H] = lane_lse[l];
 }
 
 void duo_attention_forward(float *y, float *lse, const float *q, const float *k, const float *v,
@@ -126,16 +106,14 @@ static void backward_block(float *dq, float *dk, float *dv, const float *dy, con
     }
     for (size_t j = 0; j < t0 + n; j += KEYS) {
         const size_t keys = t0 + n - j < KEYS ? t0 + n - j : KEYS, at = j * k_row;
-        rows->multiply(p, DUO_LANES, k + at, k_row, 1, q_lanes, DUO_LANES, keys, DUO_LANES, s.D,
-                       false);
-        hide_future(p, j, keys, t0);
-        rows->multiply(ds, DUO_LANES, v + at, k_row, 1, dy_lanes, DUO_LANES, keys, DUO_LANES, s.D,
-                       false);
-        rows->score_gradient(p, ds, lane_lse, delta, score_scale(s.D), keys);
-        rows->multiply(dv + at, k_row, p, DUO_LANES, 1, dy_0, q_row, keys, s.D, n, true);
-        rows->multiply(dk + at, k_row, ds, DUO_LANES, 1, q_0, q_row, keys, s.D, n, true);
-        rows->multiply(dq + t0 * q_row, q_row, ds, 1, DUO_LANES, k + at, k_row, n, s.D, keys,
-                       j > 0);
+        const ptrdiff_t first = (ptrdiff_t)t0 - (ptrdiff_t)j;
+        rows->scores(p, k + at, k_row, q_lanes, keys, n, s.D, first);
+        rows->scores(ds, v + at, k_row, dy_lanes, keys, n, s.D, first);
+        rows->score_gradient(p, ds, lane_lse, delta, score_scale(s.D), keys, n, first);
+        rows->add_over_lanes(dv + at, k_row, p, dy_0, q_row, n, s.D, keys, first);
+        rows->add_over_lanes(dk + at, k_row, ds, q_0, q_row, n, s.D, keys, first);
+        rows->sum_over_keys(dq + t0 * q_row, q_row, ds, k + at, k_row, NULL, n, s.D, keys, first,
+                            j > 0);
     }
 }
 
@@ -169,7 +147,7 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
 
 static size_t step_thread_scratch(size_t max_T, size_t D)
 {
-    return (2 * D + max_T + 1) * DUO_LANES;
+    return (3 * D + max_T + DUO_LANES) * DUO_LANES;
 }
 
 size_t duo_attention_step_scratch(size_t max_T, size_t D)
@@ -177,35 +155,84 @@ size_t duo_attention_step_scratch(size_t max_T, size_t D)
     return (size_t)duo_kernels_threads() * step_thread_scratch(max_T, D);
 }
 
-/* What the nodes of one place share, at one head of keys and values. */
-typedef struct step_head {
-    const float *keys, *values; /* cached positions, row apart */
-    size_t length, row, D;
-} step_head;
+/* The arguments of a step. */
+typedef struct step {
+    float *y;
+    const float *q, *k, *v, *k_cache, *v_cache;
+    size_t max_T, H, Hkv, D;
+} step;
 
-/* n queries with their own key and value each, all of them given by the place of their node. */
-static void step_lanes(float *const *y, const float *const *q, const float *const *own_key,
-                       const float *const *own_value, size_t n, step_head head, float *scratch)
+/*
+ * The nodes first .. first + n of one place at one head of keys and values, as lanes: queries
+ * i .. i + count of the n * H/Hkv that share it. The node's own key comes behind the cached ones.
+ */
+static void step_lanes(step s, size_t sequence, size_t length, size_t first, size_t kv, size_t i,
+                       size_t count, float *scratch)
 {
     const duo_simd *rows = duo_rows;
-    const size_t D = head.D;
-    float *queries = scratch, *out = queries + D * DUO_LANES, *scores = out + D * DUO_LANES;
-    float *own_scores = scores + head.length * DUO_LANES;
-    float inverse[DUO_LANES], lse[DUO_LANES];
+    const size_t D = s.D, row = s.Hkv * D, group = s.H / s.Hkv;
+    const size_t cache = (sequence * s.max_T * s.Hkv + kv) * D;
+    const ptrdiff_t all = (ptrdiff_t)s.max_T + 1; /* every lane sees every key */
+    float *queries = scratch, *own_keys = queries + D * DUO_LANES;
+    float *out = own_keys + D * DUO_LANES, *scores = out + D * DUO_LANES;
+    float *own_scores = scores + length * DUO_LANES, inverse[DUO_LANES], lse[DUO_LANES];
+    const float *q[DUO_LANES] = {0}, *k[DUO_LANES] = {0};
 
-    memset(queries, 0, D * DUO_LANES * sizeof *queries);
-    memset(own_scores, 0, DUO_LANES * sizeof *own_scores);
-    for (size_t l = 0; l < n; l++) {
-        set_lane(queries, l, q[l], D);
-        rows->multiply(own_scores + l, 1, own_key[l], D, 1, q[l], 1, 1, 1, D, false);
+    for (size_t l = 0; l < count; l++) {
+        const size_t node = first + (i + l) / group, h = kv * group + (i + l) % group;
+        q[l] = s.q + (node * s.H + h) * D;
+        k[l] = s.k + (node * s.Hkv + kv) * D;
     }
-    rows->multiply(scores, DUO_LANES, head.keys, head.row, 1, queries, DUO_LANES, head.length,
-                   lanes_for(n), D, false);
-    rows->score_softmax(scores, inverse, lse, score_scale(D), lanes_for(n), head.length + 1);
-    rows->multiply(out, D, scores, 1, DUO_LANES, head.values, head.row, n, D, head.length, false);
-    for (size_t l = 0; l < n; l++) {
-        rows->add_scaled(out + l * D, own_value[l], own_scores[l], D);
-        rows->scale(y[l], out + l * D, inverse[l], D);
+    rows->set_lanes(queries, q, count, D);
+    rows->set_lanes(own_keys, k, count, D);
+    rows->scores(scores, s.k_cache + cache, row, queries, length, count, D, all);
+    rows->lane_dots(own_scores, own_keys, queries, count, D);
+    rows->score_softmax(scores, inverse, lse, score_scale(D), length + 1, count, all);
+    rows->sum_over_keys(out, D, scores, s.v_cache + cache, row, NULL, count, D, length, all, false);
+    for (size_t l = 0; l < count; l++) {
+        const float *own_value = s.v + (k[l] - s.k);
+        rows->add_scaled(out + l * D, own_value, own_scores[l], D);
+        rows->scale(s.y + (q[l] - s.q), out + l * D, inverse[l], D);
+    }
+}
+
+/*
+ * A lone node, a query a head: the keys become the lanes, and the caches are walked once, all
+ * heads h .. h + heads of a position together. The sums are those of step_lanes, in its order.
+ */
+static void step_alone(step s, size_t sequence, size_t length, size_t node, size_t h, size_t heads,
+                       float *scratch)
+{
+    const duo_simd *rows = duo_rows;
+    const size_t D = s.D, row = s.Hkv * D, width = length + DUO_LANES;
+    const size_t cache = (sequence * s.max_T * s.Hkv + h) * D, own = (node * s.H + h) * D;
+    float *lanes = scratch, *scores = lanes + D * DUO_LANES, sum[STEP_HEADS] = {0};
+
+    for (size_t j = 0; j < length; j += DUO_LANES) {
+        const size_t keys = length - j < DUO_LANES ? length - j : DUO_LANES;
+        for (size_t i = 0; i < heads; i++) {
+            fill_lanes(lanes, s.k_cache + cache + j * row + i * D, row, keys, D);
+            rows->scores(scores + i * width + j, s.q + own + i * D, D, lanes, 1, keys, D, 1);
+        }
+    }
+    for (size_t i = 0; i < heads; i++) {
+        float *p = scores + i * width;
+        fill_lanes(lanes, s.k + own + i * D, D, 1, D);
+        rows->scores(p + length, s.q + own + i * D, D, lanes, 1, 1, D, 1);
+        const float scale = score_scale(D), max = scale * rows->max(p, length + 1);
+        rows->exp_scale(p, p, scale, max, 1.0f, length + 1);
+    }
+    for (size_t j = 0; j < length; j += DUO_LANES) {
+        const size_t keys = length - j < DUO_LANES ? length - j : DUO_LANES;
+        for (size_t i = 0; i < heads; i++)
+            sum[i] =
+                rows->add_weighted_rows(s.y + own + i * D, scores + i * width + j, sum[i],
+                                        s.v_cache + cache + j * row + i * D, row, keys, D, j > 0);
+    }
+    for (size_t i = 0; i < heads; i++) {
+        float *y = s.y + own + i * D, *p = scores + i * width + length;
+        sum[i] = rows->add_weighted_rows(y, p, sum[i], s.v + own + i * D, D, 1, D, length > 0);
+        rows->scale(y, y, 1.0f / sum[i], D);
     }
 }
 
@@ -215,6 +242,7 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
                         size_t D, float *scratch)
 {
     assert(H % Hkv == 0);
+    const step s = {y, q, k, v, k_cache, v_cache, max_T, H, Hkv, D};
     const size_t group = H / Hkv;
     size_t seen = 0;
     for (size_t n = 0; n < N; n++) seen += positions[n];
@@ -222,6 +250,8 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         const size_t mine = (size_t)omp_get_thread_num(), team = (size_t)omp_get_num_threads();
+        const size_t share = (Hkv + team - 1) / team;
+        const size_t heads = share < STEP_HEADS ? share : STEP_HEADS;
         float *own = scratch + mine * step_thread_scratch(max_T, D);
         size_t unit = 0;
         for (size_t first = 0, end; first < N; first = end) {
@@ -231,25 +261,18 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
                    positions[end] == length)
                 end++;
             assert(length <= max_T);
-            for (size_t kv = 0; kv < Hkv; kv++) {
+            const size_t queries = (end - first) * group;
+            for (size_t kv = 0; kv < Hkv; kv += heads) {
                 if (unit++ % team != mine) continue;
-                const size_t at = (sequence * max_T * Hkv + kv) * D;
-                const step_head head = {k_cache + at, v_cache + at, length, Hkv * D, D};
-                const size_t queries = (end - first) * group;
-                for (size_t i = 0; i < queries; i += DUO_LANES) {
-                    const float *q_l[DUO_LANES], *k_l[DUO_LANES], *v_l[DUO_LANES];
-                    float *y_l[DUO_LANES];
-                    const size_t n = queries - i < DUO_LANES ? queries - i : DUO_LANES;
-                    for (size_t l = 0; l < n; l++) {
-                        const size_t node = first + (i + l) / group;
-                        const size_t h = kv * group + (i + l) % group;
-                        q_l[l] = q + (node * H + h) * D;
-                        y_l[l] = y + (node * H + h) * D;
-                        k_l[l] = k + (node * Hkv + kv) * D;
-                        v_l[l] = v + (node * Hkv + kv) * D;
-                    }
-                    step_lanes(y_l, q_l, k_l, v_l, n, head, own);
+                const size_t last = kv + heads < Hkv ? kv + heads : Hkv;
+                if (queries == 1) {
+                    step_alone(s, sequence, length, first, kv, last - kv, own);
+                    continue;
                 }
+                for (size_t h = kv; h < last; h++)
+                    for (size_t i = 0; i < queries; i += DUO_LANES)
+                        step_lanes(s, sequence, length, first, h, i,
+                                   queries - i < DUO_LANES ? queries - i : DUO_LANES, own);
             }
         }
     }

@@ -9,8 +9,8 @@
 /* Loops over fewer elements than this run on one thread: waking the others costs more. */
 enum { DUO_PARALLEL_MIN = 1 << 14 };
 
-/* Queries side by side in a block of attention scores. */
-enum { DUO_LANES = 32 };
+/* Queries side by side in a block of attention scores: three vectors of the widest registers. */
+enum { DUO_LANES = 48 };
 
 /*
  * What the kernels do inside a row, one implementation per instruction set: simd_rows.h compiled
@@ -36,8 +36,8 @@ typedef struct duo_simd {
                              size_t n);
     /* y = exp(x - shift), returns the sum; y NULL: the sum alone */
     float (*exp_sum)(float *y, const float *x, float shift, size_t n);
-    /* y = a exp(x - shift) */
-    void (*exp_scale)(float *y, const float *x, float shift, float a, size_t n);
+    /* y = a exp(factor x - shift) */
+    void (*exp_scale)(float *y, const float *x, float factor, float shift, float a, size_t n);
     void (*swiglu)(float *a, const float *gate, const float *up, size_t n);
     void (*swiglu_gradient)(float *dgate, float *dup, float *a, const float *da, const float *gate,
                             const float *up, size_t n);
@@ -46,18 +46,33 @@ typedef struct duo_simd {
     void (*adamw)(float *w, float *m, float *v, const float *gradient, size_t n,
                   const duo_adamw *setting);
     /*
-     * c[i][j] = (add ? c[i][j] : 0) + sum_k a[i a_row + k a_col] b[k][j], rows c_row and b_row
-     * apart. k is summed in order, one product after the other, whatever M and N are.
+     * Attention on blocks of scores (keys, DUO_LANES), simd_attention.h. Lane l sees the keys
+     * 0 .. first + l of a block and nothing hidden is added to any sum.
      */
-    void (*multiply)(float *c, size_t c_row, const float *a, size_t a_row, size_t a_col,
-                     const float *b, size_t b_row, size_t M, size_t N, size_t K, bool add);
-    /* For each of the first lanes l (a multiple of 16) over scores (keys, DUO_LANES):
-     * scores = exp(scale * score - max), inverse = 1 / their sum, lse = max + log of their sum. */
-    void (*score_softmax)(float *scores, float *inverse, float *lse, float scale, size_t lanes,
-                          size_t keys);
-    /* p = exp(scale * p - lse_l), dp = scale * p * (dp - delta_l). */
-    void (*score_gradient)(float *p, float *dp, const float *lse, const float *delta, float scale,
-                           size_t keys);
+    /* lanes[d][l] = x[l][d], 0 for n <= l < DUO_LANES */
+    void (*set_lanes)(float *lanes, const float *const *x, size_t n, size_t D);
+    /* s[j][l] = sum_d keys[j][d] lanes[d][l] */
+    void (*scores)(float *s, const float *keys, size_t row, const float *lanes, size_t n_keys,
+                   size_t n_lanes, size_t D, ptrdiff_t first);
+    /* s[l] = sum_d x[d][l] y[d][l] */
+    void (*lane_dots)(float *s, const float *x, const float *y, size_t n_lanes, size_t D);
+    /* s = exp(factor s - max), inverse = 1 / their sum, lse = max + log of their sum, max of the
+     * scaled scores of a lane; inverse and lse have DUO_LANES elements */
+    void (*score_softmax)(float *s, float *inverse, float *lse, float factor, size_t n_keys,
+                          size_t n_lanes, ptrdiff_t first);
+    /* p = exp(factor p - lse_l), dp = factor p (dp - delta_l) */
+    void (*score_gradient)(float *p, float *dp, const float *lse, const float *delta, float factor,
+                           size_t n_keys, size_t n_lanes, ptrdiff_t first);
+    /* y_l = factor_l ((add ? y_l : 0) + sum_j p[j][l] v_j); factor NULL: 1 */
+    void (*sum_over_keys)(float *y, size_t y_row, const float *p, const float *v, size_t v_row,
+                          const float *factor, size_t n_lanes, size_t D, size_t n_keys,
+                          ptrdiff_t first, bool add);
+    /* dk_j += sum_l ds[j][l] q_l */
+    void (*add_over_lanes)(float *dk, size_t dk_row, const float *ds, const float *q, size_t q_row,
+                           size_t n_lanes, size_t D, size_t n_keys, ptrdiff_t first);
+    /* One query: y = (add ? y : 0) + sum_j p_j v_j, returns sum plus every p_j, in order. */
+    float (*add_weighted_rows)(float *y, const float *p, float sum, const float *v, size_t v_row,
+                               size_t n_keys, size_t D, bool add);
 } duo_simd;
 
 /* Of the instruction set in use: portable until duo_simd_select. */

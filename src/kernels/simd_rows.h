@@ -1,8 +1,11 @@
 /* The rows of simd.h as plain loops. Each simd_<instruction set>.c includes this once. */
 #include <math.h>
+#include <string.h>
 
 #include "simd.h"
-#include "vmath.h"
+#include "simd_vector.h"
+
+#include "simd_attention.h"
 
 static float dot(const float *x, const float *y, size_t n)
 {
@@ -22,14 +25,14 @@ static float dot3(const float *x, const float *y, const float *z, size_t n)
 
 static float row_max(const float *x, size_t n)
 {
-    float lane[SIMD_WIDTH], max = -INFINITY;
+    float lane[WIDTH], max = -INFINITY;
     size_t i = 0;
-    for (size_t l = 0; l < SIMD_WIDTH; l++) lane[l] = -INFINITY;
-    for (; i + SIMD_WIDTH <= n; i += SIMD_WIDTH) {
+    for (size_t l = 0; l < WIDTH; l++) lane[l] = -INFINITY;
+    for (; i + WIDTH <= n; i += WIDTH) {
 #pragma omp simd
-        for (size_t l = 0; l < SIMD_WIDTH; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+        for (size_t l = 0; l < WIDTH; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
     }
-    for (size_t l = 0; l < SIMD_WIDTH; l++) max = lane[l] > max ? lane[l] : max;
+    for (size_t l = 0; l < WIDTH; l++) max = lane[l] > max ? lane[l] : max;
     for (; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
@@ -80,59 +83,133 @@ static void softmax_gradient(float *dh, const float *dp, const float *p, float a
     for (size_t i = 0; i < n; i++) dh[i] = DUO_FMA(a * p[i], dp[i] - mean, dh[i]);
 }
 
+/*
+ * Rows go by batches of BATCH vectors, the last with fewer elements: `count` is a constant where
+ * the functions below are expanded for all others. An element's bits do not depend on its place.
+ */
+enum { FULL = BATCH * WIDTH };
+
+__attribute__((always_inline)) static inline void load_batch(vec *v, const float *x, size_t count,
+                                                             float rest)
+{
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) {
+        const size_t at = b * WIDTH;
+        if (count >= at + WIDTH)
+            v[b] = vec_load(x + at);
+        else
+            v[b] = count > at ? vec_load_part(x + at, count - at, rest) : vec_set(rest);
+    }
+}
+
+__attribute__((always_inline)) static inline void store_batch(float *y, const vec *v, size_t count)
+{
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) {
+        const size_t at = b * WIDTH;
+        if (count >= at + WIDTH)
+            vec_store(y + at, v[b]);
+        else if (count > at)
+            vec_store_part(y + at, v[b], count - at);
+    }
+}
+
+/* What is behind the end of a row is exp(-infinity) = 0. */
+__attribute__((always_inline)) static inline vec exp_sum_batch(float *y, const float *x,
+                                                               float shift, vec sum, size_t count)
+{
+    vec v[BATCH];
+    load_batch(v, x, count, -INFINITY);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) v[b] = v[b] - vec_set(shift);
+    vec_exp(v, BATCH);
+    if (y) store_batch(y, v, count);
+    return sum + ((v[0] + v[1]) + (v[2] + v[3]));
+}
+
 static float exp_sum(float *y, const float *x, float shift, size_t n)
 {
-    float sum = 0.0f;
-    if (!y) {
-#pragma omp simd reduction(+ : sum)
-        for (size_t i = 0; i < n; i++) sum += duo_expf(x[i] - shift);
-        return sum;
-    }
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) {
-        y[i] = duo_expf(x[i] - shift);
-        sum += y[i];
-    }
-    return sum;
+    vec sum = vec_set(0.0f);
+    size_t i = 0;
+    for (; i + FULL <= n; i += FULL) sum = exp_sum_batch(y ? y + i : NULL, x + i, shift, sum, FULL);
+    if (i < n) sum = exp_sum_batch(y ? y + i : NULL, x + i, shift, sum, n - i);
+    return vec_sum(sum);
 }
 
-static void exp_scale(float *y, const float *x, float shift, float a, size_t n)
+__attribute__((always_inline)) static inline void
+exp_scale_batch(float *y, const float *x, float factor, float shift, float a, size_t count)
 {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) y[i] = a * duo_expf(x[i] - shift);
+    vec v[BATCH];
+    load_batch(v, x, count, 0.0f);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) v[b] = vec_fma(vec_set(factor), v[b], vec_set(-shift));
+    vec_exp(v, BATCH);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) v[b] = vec_set(a) * v[b];
+    store_batch(y, v, count);
 }
 
-static inline float sigmoid(float x)
+static void exp_scale(float *y, const float *x, float factor, float shift, float a, size_t n)
 {
-    return 1.0f / (1.0f + duo_expf(-x));
+    size_t i = 0;
+    for (; i + FULL <= n; i += FULL) exp_scale_batch(y + i, x + i, factor, shift, a, FULL);
+    if (i < n) exp_scale_batch(y + i, x + i, factor, shift, a, n - i);
+}
+
+__attribute__((always_inline)) static inline void swiglu_batch(float *a, const float *gate,
+                                                               const float *up, size_t count)
+{
+    vec g[BATCH], s[BATCH], u[BATCH];
+    load_batch(g, gate, count, 0.0f);
+    load_batch(u, up, count, 0.0f);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) s[b] = g[b];
+    vec_sigmoid(s, BATCH);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) s[b] = g[b] * s[b] * u[b];
+    store_batch(a, s, count);
 }
 
 static void swiglu(float *a, const float *gate, const float *up, size_t n)
 {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) a[i] = gate[i] * sigmoid(gate[i]) * up[i];
+    size_t i = 0;
+    for (; i + FULL <= n; i += FULL) swiglu_batch(a + i, gate + i, up + i, FULL);
+    if (i < n) swiglu_batch(a + i, gate + i, up + i, n - i);
 }
 
 /* With s = sigmoid(g): silu = g s, its derivative s + silu (1 - s). */
+__attribute__((always_inline)) static inline void
+swiglu_gradient_batch(float *dgate, float *dup, float *a, const float *da, const float *gate,
+                      const float *up, size_t count)
+{
+    vec s[BATCH], d[BATCH], g[BATCH], u[BATCH];
+    load_batch(g, gate, count, 0.0f);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) s[b] = g[b];
+    vec_sigmoid(s, BATCH);
+    load_batch(d, da, count, 0.0f);
+    load_batch(u, up, count, 0.0f);
+#pragma GCC unroll 4
+    for (size_t b = 0; b < BATCH; b++) {
+        const vec silu = g[b] * s[b], slope = vec_fma(silu, vec_set(1.0f) - s[b], s[b]);
+        g[b] = d[b] * silu;
+        d[b] = d[b] * u[b] * slope;
+        u[b] = silu * u[b];
+    }
+    store_batch(dup, g, count);
+    store_batch(dgate, d, count);
+    if (a) store_batch(a, u, count);
+}
+
 static void swiglu_gradient(float *dgate, float *dup, float *a, const float *da, const float *gate,
                             const float *up, size_t n)
 {
-    if (!a) {
-#pragma omp simd
-        for (size_t i = 0; i < n; i++) {
-            const float d = da[i], s = sigmoid(gate[i]), silu = gate[i] * s;
-            dup[i] = d * silu;
-            dgate[i] = d * up[i] * DUO_FMA(silu, 1.0f - s, s);
-        }
-        return;
-    }
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        const float d = da[i], u = up[i], s = sigmoid(gate[i]), silu = gate[i] * s;
-        dup[i] = d * silu;
-        dgate[i] = d * u * DUO_FMA(silu, 1.0f - s, s);
-        a[i] = silu * u;
-    }
+    size_t i = 0;
+    for (; i + FULL <= n; i += FULL)
+        swiglu_gradient_batch(dgate + i, dup + i, a ? a + i : NULL, da + i, gate + i, up + i, FULL);
+    if (i < n)
+        swiglu_gradient_batch(dgate + i, dup + i, a ? a + i : NULL, da + i, gate + i, up + i,
+                              n - i);
 }
 
 static void rotate(float *x, const float *angles, float direction, size_t H, size_t D)
@@ -167,103 +244,6 @@ static void adamw(float *w, float *m, float *v, const float *gradient, size_t n,
     }
 }
 
-/* The sums of R rows and W columns stay in registers: R and W are constants where this is
- * expanded. */
-__attribute__((always_inline)) static inline void
-multiply_tile(float *c, size_t c_row, const float *a, size_t a_row, size_t a_col, const float *b,
-              size_t b_row, size_t K, bool add, const size_t R, const size_t W)
-{
-    float sum[SIMD_ROWS][2 * SIMD_WIDTH];
-    for (size_t r = 0; r < R; r++) {
-#pragma omp simd
-        for (size_t j = 0; j < W; j++) sum[r][j] = add ? c[r * c_row + j] : 0.0f;
-    }
-    for (size_t k = 0; k < K; k++) {
-        const float *a_k = a + k * a_col, *b_k = b + k * b_row;
-        for (size_t r = 0; r < R; r++) {
-#pragma omp simd
-            for (size_t j = 0; j < W; j++) sum[r][j] = DUO_FMA(a_k[r * a_row], b_k[j], sum[r][j]);
-        }
-    }
-    for (size_t r = 0; r < R; r++) {
-#pragma omp simd
-        for (size_t j = 0; j < W; j++) c[r * c_row + j] = sum[r][j];
-    }
-}
-
-__attribute__((always_inline)) static inline void
-multiply_columns(float *c, size_t c_row, const float *a, size_t a_row, size_t a_col, const float *b,
-                 size_t b_row, size_t M, size_t K, bool add, const size_t W)
-{
-    size_t i = 0;
-    for (; i + SIMD_ROWS <= M; i += SIMD_ROWS)
-        multiply_tile(c + i * c_row, c_row, a + i * a_row, a_row, a_col, b, b_row, K, add,
-                      SIMD_ROWS, W);
-    for (; i + 2 <= M; i += 2)
-        multiply_tile(c + i * c_row, c_row, a + i * a_row, a_row, a_col, b, b_row, K, add, 2, W);
-    if (i < M)
-        multiply_tile(c + i * c_row, c_row, a + i * a_row, a_row, a_col, b, b_row, K, add, 1, W);
-}
-
-static void multiply(float *c, size_t c_row, const float *a, size_t a_row, size_t a_col,
-                     const float *b, size_t b_row, size_t M, size_t N, size_t K, bool add)
-{
-    size_t j = 0;
-    for (; j + 2 * SIMD_WIDTH <= N; j += 2 * SIMD_WIDTH)
-        multiply_columns(c + j, c_row, a, a_row, a_col, b + j, b_row, M, K, add, 2 * SIMD_WIDTH);
-    for (; j + SIMD_WIDTH <= N; j += SIMD_WIDTH)
-        multiply_columns(c + j, c_row, a, a_row, a_col, b + j, b_row, M, K, add, SIMD_WIDTH);
-    for (; j + 4 <= N; j += 4)
-        multiply_columns(c + j, c_row, a, a_row, a_col, b + j, b_row, M, K, add, 4);
-    for (; j < N; j++) multiply_columns(c + j, c_row, a, a_row, a_col, b + j, b_row, M, K, add, 1);
-}
-
-static void score_softmax(float *scores, float *inverse, float *lse, float factor, size_t lanes,
-                          size_t keys)
-{
-    for (size_t first = 0; first < lanes; first += SIMD_WIDTH) {
-        float shift[SIMD_WIDTH], sum[SIMD_WIDTH];
-        for (size_t l = 0; l < SIMD_WIDTH; l++) {
-            shift[l] = -INFINITY;
-            sum[l] = 0.0f;
-        }
-        for (size_t j = 0; j < keys; j++) {
-            const float *s_j = scores + j * DUO_LANES + first;
-#pragma omp simd
-            for (size_t l = 0; l < SIMD_WIDTH; l++)
-                shift[l] = s_j[l] > shift[l] ? s_j[l] : shift[l];
-        }
-#pragma omp simd
-        for (size_t l = 0; l < SIMD_WIDTH; l++) shift[l] *= factor;
-        for (size_t j = 0; j < keys; j++) {
-            float *s_j = scores + j * DUO_LANES + first;
-#pragma omp simd
-            for (size_t l = 0; l < SIMD_WIDTH; l++) {
-                s_j[l] = duo_expf(DUO_FMA(factor, s_j[l], -shift[l]));
-                sum[l] += s_j[l];
-            }
-        }
-#pragma omp simd
-        for (size_t l = 0; l < SIMD_WIDTH; l++) {
-            inverse[first + l] = 1.0f / sum[l];
-            lse[first + l] = shift[l] + duo_logf(sum[l]);
-        }
-    }
-}
-
-static void score_gradient(float *p, float *dp, const float *lse, const float *delta, float factor,
-                           size_t keys)
-{
-    for (size_t j = 0; j < keys; j++) {
-        float *p_j = p + j * DUO_LANES, *dp_j = dp + j * DUO_LANES;
-#pragma omp simd
-        for (size_t l = 0; l < DUO_LANES; l++) {
-            p_j[l] = duo_expf(DUO_FMA(factor, p_j[l], -lse[l]));
-            dp_j[l] = factor * p_j[l] * (dp_j[l] - delta[l]);
-        }
-    }
-}
-
 const duo_simd SIMD_TABLE = {.dot = dot,
                              .dot3 = dot3,
                              .max = row_max,
@@ -280,6 +260,11 @@ const duo_simd SIMD_TABLE = {.dot = dot,
                              .swiglu_gradient = swiglu_gradient,
                              .rotate = rotate,
                              .adamw = adamw,
-                             .multiply = multiply,
+                             .set_lanes = set_lanes,
+                             .scores = scores,
+                             .lane_dots = lane_dots,
                              .score_softmax = score_softmax,
-                             .score_gradient = score_gradient};
+                             .score_gradient = score_gradient,
+                             .sum_over_keys = sum_over_keys,
+                             .add_over_lanes = add_over_lanes,
+                             .add_weighted_rows = add_weighted_rows};

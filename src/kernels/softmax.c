@@ -31,7 +31,7 @@ void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targe
     for (size_t n = 0; n < N; n++) {
         assert(targets[n] >= 0 && (size_t)targets[n] < V);
         float *z_n = z + n * V;
-        duo_rows->exp_scale(z_n, z_n, lse[n], dloss, V);
+        duo_rows->exp_scale(z_n, z_n, 1.0f, lse[n], dloss, V);
         z_n[targets[n]] -= dloss;
     }
 }

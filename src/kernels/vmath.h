@@ -2,15 +2,15 @@
 #define DUO_VMATH_H
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 /*
- * exp and log as straight-line code that the compiler can vectorise, because calls of libm cannot
- * be. Every operation rounds alike in a vector and in a scalar, so that an element's bits do not
+ * log as straight-line code that the compiler can vectorise, because calls of libm cannot be.
+ * Every operation rounds alike in a vector and in a scalar, so that an element's bits do not
  * depend on its place in a row. Within 2 units in the last place; infinities, zeros, subnormals
  * and NaN as in <math.h>. The coefficients are minimax fits of the relative error of the result.
+ * exp is vec_exp in simd_vector.h.
  */
 
 /* a * b + c, fused wherever the processor this file is compiled for can do it. */
@@ -32,31 +32,6 @@ static inline float duo_bits_float(uint32_t bits)
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
-}
-
-/* exp(x) = 2^k exp(r), k = round(x / log 2), |r| <= log(2)/2, exp(r) = 1 + r + r^2 q(r). */
-static inline float duo_expf(float x)
-{
-    const float round_to_int = 0x1.8p23f; /* adding it leaves the integer in the low bits */
-    /* exp(x) rounds to 0: computing that would underflow, which some processors do slowly. */
-    const bool vanishes = x < -104.0f;
-    const float low = vanishes ? 0.0f : x;
-    const float z = 89.0f < low ? 89.0f : low; /* infinite from here on; a NaN stays */
-    const float shifted = DUO_FMA(z, 0x1.715476p+0f, round_to_int);
-    const float k = shifted - round_to_int;
-    float r = DUO_FMA(k, -0x1.63p-1f, z); /* log 2 in two parts, k times the first is exact */
-    r = DUO_FMA(k, 0x1.bd0106p-13f, r);
-    float q = 0.00138144672f;
-    q = DUO_FMA(q, r, 0.00836878084f);
-    q = DUO_FMA(q, r, 0.0416683927f);
-    q = DUO_FMA(q, r, 0.166665196f);
-    q = DUO_FMA(q, r, 0.49999994f);
-    const float y = 1.0f + DUO_FMA(q, r * r, r);
-    /* 2^k in two factors: one alone is not representable near overflow and among subnormals. */
-    const uint32_t biased = duo_float_bits(shifted) - duo_float_bits(round_to_int) + 254u;
-    const uint32_t half = biased >> 1;
-    const float scaled = y * duo_bits_float(half << 23) * duo_bits_float((biased - half) << 23);
-    return vanishes ? 0.0f : scaled;
 }
 
 /* log(x) = e log 2 + log(1 + f), sqrt(1/2) <= 1 + f < sqrt(2), log(1 + f) = f - f^2/2 + f^3 p(f).
