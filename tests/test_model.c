@@ -400,6 +400,34 @@ START_TEST(packed_weights_change_no_bit)
 }
 END_TEST
 
+/* A rounded operand is off by 2^-9 at most; a gradient passes some ten products. */
+START_TEST(bf16_operands_stay_near_fp32)
+{
+    const duo_config config = tiny_config();
+    fixture f = make_fixture(&config, 3, 8);
+    const size_t N = f.B * f.T, n = N + f.gradient.count;
+    duo_arena measure = DUO_ARENA_MEASURE, packs = {0};
+    float *exact = loss_and_gradient(&f);
+    duo_model_take_packs(NULL, &f.model->params, DUO_BF16, true, &measure);
+    ok(duo_arena_create(&packs, measure.used, "packs"));
+    duo_model_take_packs(f.model, &f.model->params, DUO_BF16, true, &packs);
+    duo_model_repack(f.model, DUO_ALL_GROUPS);
+    float *rounded = loss_and_gradient(&f);
+    double off = 0, all = 0;
+    for (size_t i = N; i < n; i++) {
+        off += pow((double)rounded[i] - (double)exact[i], 2);
+        all += pow((double)exact[i], 2);
+    }
+    for (size_t i = 0; i < N; i++)
+        ck_assert_double_eq_tol((double)rounded[i], (double)exact[i], 0.02 * (double)exact[i]);
+    ck_assert(off > 0 && sqrt(off / all) < 0.02);
+    duo_model_drop_packs(f.model);
+    duo_arena_free(&packs);
+    free(exact), free(rounded);
+    free_fixture(&f);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -413,6 +441,7 @@ int main(void)
         a_pass_without_backward_gives_the_same_loss,
         logits_and_loss_say_the_same,
         packed_weights_change_no_bit,
+        bf16_operands_stay_near_fp32,
     };
     return run_suite("model", tests, sizeof tests / sizeof *tests);
 }

@@ -348,6 +348,25 @@ START_TEST(micro_batches_change_rounding_only)
 }
 END_TEST
 
+/* Masters, moments and sums are fp32: a bf16 run learns the same, not with the same bits. */
+START_TEST(bf16_follows_fp32)
+{
+    duo_stage_recipe stage = stage_of(DUO_STAGE_DUO);
+    run single = start(&stage, 1);
+    step(&single, 40);
+    stage.precision = DUO_BF16;
+    run half = start(&stage, 1), threads = start(&stage, 3);
+    step(&half, 40);
+    step(&threads, 40);
+    ck_assert(half.report.loss != single.report.loss);
+    ck_assert_double_eq_tol(half.report.loss, single.report.loss, 0.01 * single.report.loss);
+    ck_assert(same_bits(&half.model->weights, &threads.model->weights));
+    stop(&threads);
+    stop(&half);
+    stop(&single);
+}
+END_TEST
+
 START_TEST(gradients_are_clipped_to_the_norm)
 {
     duo_stage_recipe stage = stage_of(DUO_STAGE_DUO);
@@ -550,6 +569,7 @@ int main(void)
         a_stage_trains_its_groups_and_no_other,
         bits_do_not_depend_on_threads,
         micro_batches_change_rounding_only,
+        bf16_follows_fp32,
         gradients_are_clipped_to_the_norm,
         weight_decay_spares_gains,
         a_step_that_is_not_finite_touches_nothing,
