@@ -4,7 +4,7 @@
 /* What the suites of the study share: a model, sequences and what a pass over them found. */
 
 #include "duo/kernels.h"
-#include "duo/study.h"
+#include "duo/oracle.h"
 #include "random_model.h"
 #include "store_fixture.h"
 
@@ -59,11 +59,22 @@ static inline void free_fixture(fixture *f)
     duo_kernels_stop();
 }
 
+enum { NO_BUDGET = -1 };
+
+/* Exactly so many big, or NO_BUDGET. */
+static inline duo_budget exactly(int big)
+{
+    if (big == NO_BUDGET) return (duo_budget){.kind = DUO_BUDGET_NONE};
+    return (duo_budget){DUO_BUDGET_COUNT, DUO_BIG, big, big};
+}
+
+/* Exhaustive, committed context. */
 static inline void search(const fixture *f, duo_module_set modules, int budget, size_t max_nodes,
                           duo_trace *trace)
 {
-    const duo_oracle_setting setting = {modules, budget, max_nodes};
-    ok(duo_oracle_search(f->model, &f->sequences, &setting, trace, NULL, NULL));
+    const duo_search_setting setting = {
+        .modules = modules, .budget = exactly(budget), .max_nodes = max_nodes};
+    ok(duo_search_committed(f->model, &f->sequences, &setting, trace, NULL, NULL));
 }
 
 #endif

@@ -14,7 +14,8 @@
  * took one given pattern, so that positions are independent and one tree answers every budget.
  *
  * Ties go to fewer big, then to the lower route code: the modules as digits in base 3, layer 0 the
- * most significant.
+ * most significant. Results are the same bits whatever is computed together: on any number of
+ * threads, within any max_nodes, with any other sequences.
  */
 
 /* ---------------------------------------------------------------- budgets */
@@ -27,9 +28,9 @@ typedef struct duo_budget {
 } duo_budget;
 
 /** "none", "4" (exactly four big), "0..4" (at most four), "skip:6", "skip:2..6",
- *  "flops:2e6..3e6". DUO_EINVAL otherwise. */
+ *  "flops:2e6..3e6" (of all FFNs of a token). DUO_EINVAL otherwise. */
 duo_status duo_budget_parse(duo_budget *budget, const char *text);
-/** The same text again. Returns text. */
+/** A text that reads back as the same budget. Returns text. */
 const char *duo_budget_text(char text[64], const duo_budget *budget);
 /** DUO_EINVAL when no route of the modules through the model's layers meets it. */
 duo_status duo_budget_check(const duo_budget *budget, duo_module_set modules,
@@ -39,10 +40,11 @@ duo_status duo_budget_check(const duo_budget *budget, duo_module_set modules,
 
 typedef enum duo_search_method {
     DUO_SEARCH_EXACT, /**< every route within the budget */
-    DUO_SEARCH_BEAM,  /**< at each layer the `width` best prefixes of every count, by the loss that
-                           their states have under the model's head */
+    DUO_SEARCH_BEAM,  /**< at each layer the `width` best prefixes of every number of big (of skips,
+                           where the budget counts them), by what their states have under the
+                           model's head. A beam as wide as the routes are many is exact */
     DUO_SEARCH_GREEDY /**< from a start within the budget, single changes and swaps of layers, the
-                           best first, while they help; `width` starts */
+                           best first, while they help; `width` starts. Committed context only */
 } duo_search_method;
 
 /** What a route is chosen by. */
@@ -61,7 +63,9 @@ typedef struct duo_search_setting {
     duo_search_goal goal;
     const int32_t *targets; /**< (R, T) instead of the true successors, or NULL; borrowed */
     size_t max_nodes;       /**< states of a layer held at a time: bounds memory. 0: what fits into
-                                 512 MiB, keys and values aside */
+                                 512 MiB, keys and values aside. A beam needs some for every token;
+                                 bits do not depend on it */
+    double *spent; /**< adds the FLOPs of the nodes that were computed, or NULL; borrowed */
 } duo_search_setting;
 
 /**
@@ -74,18 +78,18 @@ duo_status duo_search_committed(const duo_model *model, const duo_sequences *seq
                                 duo_study_progress *progress, void *context);
 
 /** For every token and every number of big FFNs 0..L the best route; b is that number. */
-typedef struct duo_curve {
+typedef struct duo_route_curve {
     uint8_t *routes; /**< (R, T, L+1, L) */
     float *loss;     /**< (R, T, L+1); infinity where no route has b big */
-} duo_curve;
+} duo_route_curve;
 
 /** What one tree per token tells in reference context. */
 typedef struct duo_reference {
-    duo_curve oracle;     /**< chosen by the true target, and its loss */
-    duo_curve control;    /**< chosen by a drawn target, and the loss of that */
-    duo_curve label_free; /**< chosen by the expected loss, and the loss of the true target */
-    float *expected;      /**< (R, T, L+1): the label-free routes' expected loss */
-    int32_t *drawn;       /**< (R, T): the control's targets */
+    duo_route_curve oracle;     /**< chosen by the true target, and its loss */
+    duo_route_curve control;    /**< chosen by a drawn target, and the loss of that */
+    duo_route_curve label_free; /**< chosen by the expected loss, and the loss of the true target */
+    float *expected;            /**< (R, T, L+1): the label-free routes' expected loss */
+    int32_t *drawn;             /**< (R, T): the control's targets */
 } duo_reference;
 
 /** Room for the tokens of some sequences. The caller frees with duo_reference_free. */
@@ -94,21 +98,24 @@ void duo_reference_free(duo_reference *reference);
 
 /**
  * Reference context: earlier tokens took `pattern` (L). Exhaustive or by beam over the modules of
- * the setting, whose budget, schedule, goal and targets are not read: one tree answers all. The
- * control's targets are drawn from the distribution of the all-big route, keyed by (seed, row,
- * position), rows counted from first_row, so that work may be cut into pieces.
+ * the setting, whose budget, schedule, goal and targets are not read: one tree answers all, while a
+ * beam is run for each of the three. Distributions are those of the token's own all-big route in
+ * this context. From them the control's targets are drawn, keyed by (seed, row, position), rows
+ * counted from first_row, so that work may be cut into pieces. DUO_EINVAL and DUO_ENUMBER as above,
+ * DUO_EINVAL also for a greedy search.
  */
 duo_status duo_search_reference(const duo_model *model, const duo_sequences *sequences,
                                 const duo_search_setting *setting, const uint8_t *pattern,
                                 uint64_t seed, size_t first_row, duo_reference *reference,
                                 duo_study_progress *progress, void *context);
 
-/** Rows of sequences that a search decides together: the natural size of a piece of work. */
+/** Sequences that a committed search decides together: the natural size of a piece of work. 1 where
+ *  the search would be refused. */
 size_t duo_search_rows(const duo_model *model, const duo_sequences *sequences,
                        const duo_search_setting *setting);
 
-/** Multiply-adds, times two, that a search of one token at least needs, after sharing prefixes,
- *  for a context of so many positions. */
+/** Multiply-adds, times two, of an exhaustive search of one token that sees so many positions
+ *  (itself included), after sharing prefixes: all within the setting's budget. */
 double duo_search_flops(const duo_config *config, const duo_search_setting *setting,
                         double context_length);
 

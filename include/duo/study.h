@@ -99,34 +99,4 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
                         const duo_policy *policy, uint64_t seed, size_t rows, duo_trace *trace,
                         duo_study_progress *progress, void *context);
 
-/* ---------------------------------------------------------------- oracle */
-
-enum { DUO_NO_BUDGET = -1 };
-
-typedef struct duo_oracle_setting {
-    duo_module_set modules; /**< allowed; two or three */
-    int budget;             /**< exact number of big FFNs of a token, or DUO_NO_BUDGET */
-    size_t max_nodes;       /**< nodes of a layer held at a time: bounds memory. 0: what fits into
-                                 512 MiB, keys and values of a group aside */
-} duo_oracle_setting;
-
-/**
- * For every token the route that predicts its successor best: exhaustive over all routes of the
- * allowed modules within the budget. Committed context: tokens are decided left to right, each
- * seeing keys and values of the routes chosen before it, so that one forward pass with the
- * recorded routes reproduces the loss. Ties go to fewer big, then to the lower route code: the
- * modules as digits in base 3, layer 0 the most significant.
- *
- * DUO_EINVAL for a setting or sequences that do not fit the model; DUO_ENUMBER when no route of a
- * token has a finite loss.
- *
- * Routes share prefixes: at layer l each distinct state is computed once, for all sequences
- * together, and prefixes that cannot meet the budget are dropped.
- *
- * Source: arXiv:2410.10846, section 2.2.
- */
-duo_status duo_oracle_search(const duo_model *model, const duo_sequences *sequences,
-                             const duo_oracle_setting *setting, duo_trace *trace,
-                             duo_study_progress *progress, void *context);
-
 #endif

@@ -2,14 +2,14 @@
 #include <stdlib.h>
 
 #include "bench_internal.h"
-#include "duo/study.h"
+#include "duo/oracle.h"
 
 enum { ROWS = 8, POSITIONS = 8 };
 
 typedef struct search {
     duo_model *model;
     duo_sequences sequences;
-    duo_oracle_setting setting;
+    duo_search_setting setting;
     duo_trace trace;
     duo_status status;
 } search;
@@ -18,7 +18,8 @@ static void run(void *context)
 {
     search *s = context;
     if (s->status == DUO_OK)
-        s->status = duo_oracle_search(s->model, &s->sequences, &s->setting, &s->trace, NULL, NULL);
+        s->status =
+            duo_search_committed(s->model, &s->sequences, &s->setting, &s->trace, NULL, NULL);
 }
 
 static duo_status measure(const duo_bench *bench, size_t layers, duo_precision precision)
@@ -26,8 +27,10 @@ static duo_status measure(const duo_bench *bench, size_t layers, duo_precision p
     duo_config config = bench->setting.model;
     config.n_layers = layers;
     const size_t T = config.max_seq < POSITIONS ? config.max_seq : POSITIONS;
+    const double half = (double)(layers / 2);
+    const duo_budget budget = {DUO_BUDGET_COUNT, DUO_BIG, half, half};
     search s = {.sequences = {.R = ROWS, .T = T},
-                .setting = {.modules = 1u << DUO_SMALL | 1u << DUO_BIG, .budget = (int)layers / 2}};
+                .setting = {.modules = 1u << DUO_SMALL | 1u << DUO_BIG, .budget = budget}};
     duo_status status = duo_model_create(&s.model, &config);
     if (status != DUO_OK) return status;
     duo_model_init(s.model, DUO_ALL_GROUPS, 1);

@@ -5,7 +5,7 @@
 #include "commands.h"
 #include "common.h"
 #include "duo/kernels.h"
-#include "duo/number.h"
+#include "duo/oracle.h"
 #include "options.h"
 #include "summary.h"
 
@@ -16,40 +16,25 @@ typedef struct oracle_options {
     bool skip;
 } oracle_options;
 
-static duo_status read_setting(duo_oracle_setting *setting, const oracle_options *o)
+static duo_status read_setting(duo_search_setting *setting, const oracle_options *o)
 {
-    uint64_t budget = 0;
-    *setting = (duo_oracle_setting){.budget = DUO_NO_BUDGET, .max_nodes = o->max_nodes};
+    *setting = (duo_search_setting){.max_nodes = o->max_nodes};
     if (!duo_module_set_parse(&setting->modules, o->modules))
         return duo_fail(DUO_EUSAGE, "--modules: '%s' is no list of skip, small, big", o->modules);
     if (o->skip) setting->modules |= 1u << DUO_SKIP;
     if (duo_module_count(setting->modules) < 2)
         return duo_fail(DUO_EUSAGE, "--modules: the oracle needs two to choose among, '%s' is one",
                         o->modules);
-    if (strcmp(o->budget, "none") == 0) return DUO_OK;
-    if (duo_number_u64(&budget, o->budget) != DUO_NUMBER_OK || budget > 1000)
-        return duo_fail(DUO_EUSAGE, "--budget: '%s' is neither a number of layers nor none",
-                        o->budget);
-    setting->budget = (int)budget;
-    return DUO_OK;
+    return duo_budget_parse(&setting->budget, o->budget) == DUO_OK ? DUO_OK : DUO_EUSAGE;
 }
 
-static duo_status check_budget(const duo_oracle_setting *setting, const duo_checkpoint *checkpoint)
-{
-    const size_t L = duo_checkpoint_config(checkpoint)->n_layers;
-    if (setting->budget <= (int)L) return DUO_OK;
-    return duo_fail(DUO_EINVAL, "--budget %d: %s has %zu layers", setting->budget,
-                    duo_checkpoint_path(checkpoint), L);
-}
-
-static void print_result(const duo_oracle_setting *setting, const duo_trace_summary *s,
+static void print_result(const duo_search_setting *setting, const duo_trace_summary *s,
                          const duo_config *config, double tokens, double seconds)
 {
-    char modules[16], loss[48], budget[32] = "any number", took[16];
-    if (setting->budget != DUO_NO_BUDGET)
-        snprintf(budget, sizeof budget, "exactly %d", setting->budget);
-    printf("oracle over %s, %s of %zu layers big\n", duo_module_set_text(modules, setting->modules),
-           budget, config->n_layers);
+    char modules[16], loss[48], budget[64], took[16];
+    printf("oracle over %s, budget %s, %zu layers\n",
+           duo_module_set_text(modules, setting->modules), duo_budget_text(budget, &setting->budget),
+           config->n_layers);
     printf("loss %s nats, perplexity %.3f", duo_cli_loss_text(loss, s), s->perplexity);
     if (!isnan(s->bits_per_byte)) printf(", %.4f bits per byte", s->bits_per_byte);
     printf(
@@ -61,7 +46,7 @@ static void print_result(const duo_oracle_setting *setting, const duo_trace_summ
            duo_cli_duration(took, seconds));
 }
 
-static duo_status run(const oracle_options *o, const duo_oracle_setting *setting)
+static duo_status run(const oracle_options *o, const duo_search_setting *setting)
 {
     duo_checkpoint *checkpoint = NULL;
     duo_model *model = NULL;
@@ -73,12 +58,13 @@ static duo_status run(const oracle_options *o, const duo_oracle_setting *setting
     if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;
-    if ((status = check_budget(setting, checkpoint)) != DUO_OK) goto done;
+    status = duo_budget_check(&setting->budget, setting->modules, config);
+    if (status != DUO_OK) goto done;
     if ((status = duo_cli_held_out(&sequences, &o->windows, checkpoint)) != DUO_OK) goto done;
     if ((status = duo_trace_create(&trace, &sequences, config->n_layers)) != DUO_OK) goto done;
 
     task.started = duo_cli_seconds();
-    status = duo_oracle_search(model, &sequences, setting, &trace, duo_cli_task_progress, &task);
+    status = duo_search_committed(model, &sequences, setting, &trace, duo_cli_task_progress, &task);
     duo_cli_progress_end();
     if (status != DUO_OK) goto done;
     const double seconds = duo_cli_seconds() - task.started;
@@ -108,14 +94,14 @@ done:
 duo_status duo_cli_oracle(int argc, char **argv)
 {
     oracle_options o = {.budget = "none", .modules = "small,big", .windows.n = 16};
-    duo_oracle_setting setting;
+    duo_search_setting setting;
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
          false},
     };
     const duo_option options[] = {
-        {"--budget", "K", "exact number of big layers of a token, or none (default none)",
+        {"--budget", "K", "big layers of a token: 4, 0..4, skip:6, flops:2e6..3e6 or none (default none)",
          DUO_OPTION_TEXT, &o.budget, 0, 0},
         {"--modules", "LIST", "what a route is made of (default small,big)", DUO_OPTION_TEXT,
          &o.modules, 0, 0},
