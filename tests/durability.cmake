@@ -2,7 +2,7 @@
 # tools/torture.sh runs the same programs with large counts.
 
 # Libraries that stand between a program and the system: no sanitizers, no flags of ours.
-foreach(name faults)
+foreach(name faults recorder)
     add_library(${name} MODULE ${name}.c)
     set_target_properties(${name} PROPERTIES PREFIX "")
     target_compile_options(${name} PRIVATE
@@ -16,6 +16,14 @@ function(duo_durability_test name script)
 endfunction()
 
 duo_durability_test(faults faults.sh $<TARGET_FILE:faults> 44 0)
+add_executable(power_loss power_loss.c disk_model.c)
+target_link_libraries(power_loss PRIVATE duo_checkpoint)
+duo_durability_test(power_loss power_loss.sh
+    $<TARGET_FILE:recorder> $<TARGET_FILE:power_loss> 400 0)
 # Tensors of 1 MiB, for which space is reserved.
 duo_durability_test(faults_large faults.sh $<TARGET_FILE:faults> 12 0
     --set model.d_big=8192 --set model.n_layers=1)
+duo_durability_test(full_disk full_disk.sh)
+duo_durability_test(kills kills.sh 15 1)
+duo_durability_test(signals signals.sh 12 1)
+duo_durability_test(two_at_once two_at_once.sh 6)

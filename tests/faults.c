@@ -8,10 +8,8 @@
  *                      and "held number": descriptors of removed files that are still open
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "intercept.h"
 
 typedef enum call {
     OPEN,
@@ -66,11 +66,6 @@ static struct {
     int (*close)(int);
 } next;
 
-static void find(void *function, const char *name)
-{
-    *(void **)function = dlsym(RTLD_NEXT, name);
-}
-
 static void read_plan(void)
 {
     char call_name[16], error[16];
@@ -84,18 +79,18 @@ static void read_plan(void)
 
 __attribute__((constructor)) static void start(void)
 {
-    find(&next.openat, "openat");
-    find(&next.write, "write");
-    find(&next.pwrite, "pwrite");
-    find(&next.pread, "pread");
-    find(&next.ftruncate, "ftruncate");
-    find(&next.posix_fallocate, "posix_fallocate");
-    find(&next.fsync, "fsync");
-    find(&next.renameat, "renameat");
-    find(&next.linkat, "linkat");
-    find(&next.symlinkat, "symlinkat");
-    find(&next.unlinkat, "unlinkat");
-    find(&next.close, "close");
+    intercept_find(&next.openat, "openat");
+    intercept_find(&next.write, "write");
+    intercept_find(&next.pwrite, "pwrite");
+    intercept_find(&next.pread, "pread");
+    intercept_find(&next.ftruncate, "ftruncate");
+    intercept_find(&next.posix_fallocate, "posix_fallocate");
+    intercept_find(&next.fsync, "fsync");
+    intercept_find(&next.renameat, "renameat");
+    intercept_find(&next.linkat, "linkat");
+    intercept_find(&next.symlinkat, "symlinkat");
+    intercept_find(&next.unlinkat, "unlinkat");
+    intercept_find(&next.close, "close");
     read_plan();
 }
 
@@ -103,14 +98,9 @@ __attribute__((constructor)) static void start(void)
 static int count_held(void)
 {
     int held = 0;
-    for (int fd = 0; fd < 256; fd++) {
-        char link[40], path[PATH_MAX + 1];
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        const ssize_t n = readlink(link, path, PATH_MAX);
-        if (n <= 0) continue;
-        path[n] = '\0';
-        held += plan.under && strstr(path, plan.under) && strstr(path, " (deleted)");
-    }
+    for (int fd = 0; fd < 256; fd++)
+        held += intercept_under(plan.under, fd, "") &&
+                strstr(intercept_place_of(fd).path, " (deleted)") != NULL;
     return held;
 }
 
@@ -124,26 +114,11 @@ __attribute__((destructor)) static void report(void)
     fclose(out);
 }
 
-/* Whether the path, or that of the descriptor before it, is one that the plan is about. */
-static bool concerned(int fd, const char *name)
-{
-    char link[40], path[2 * PATH_MAX];
-    if (!plan.under) return false;
-    size_t length = 0;
-    if (fd >= 0) {
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        const ssize_t n = readlink(link, path, PATH_MAX);
-        if (n > 0) length = (size_t)n;
-    }
-    snprintf(path + length, sizeof path - length, "/%s", name);
-    return strstr(path, plan.under) != NULL;
-}
-
 /* The error that this call is to end with: 0 none, SHORT, or one for errno. */
 static int fault(call c, int fd, const char *name)
 {
     const int before = errno;
-    const bool mine = concerned(fd, name);
+    const bool mine = intercept_under(plan.under, fd, name);
     errno = before;
     if (!mine) return 0;
     const long n = atomic_fetch_add(&calls_seen[c], 1) + 1;
