@@ -202,7 +202,9 @@ duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **out)
 
 static void emit_peak(const duo_bench *bench, duo_precision precision)
 {
-    duo_bench_row row = bench_row(DUO_BENCH_MACHINE, "multiply-add peak", precision);
+    const char *name =
+        precision == DUO_BF16 ? "multiply-add peak, bf16" : "multiply-add peak, fp32";
+    duo_bench_row row = bench_row(DUO_BENCH_MACHINE, name, precision);
     double rates[3] = {0};
     for (int i = 0; i < 3; i++) {
         const double rate = duo_kernels_peak(precision);

@@ -45,7 +45,7 @@ static void emit_speed_up(const duo_bench *bench, int which, duo_precision preci
     const duo_bench_setting *s = &bench->setting;
     for (size_t i = 1; i < s->n_threads; i++) {
         char name[64];
-        snprintf(name, sizeof name, "%s, rate over that of %d thread%s", names[which],
+        snprintf(name, sizeof name, "%s, over %d thread%s", names[which],
                  s->threads[0], s->threads[0] == 1 ? "" : "s");
         duo_bench_row row = bench_row(DUO_BENCH_STEP, name, precision);
         row.threads = s->threads[i];

@@ -121,12 +121,14 @@ typedef struct report {
 
 static void print_header(report *r, const duo_bench_row *row)
 {
+    const bool machine = row->part == DUO_BENCH_MACHINE; /* its rows name their precision */
     if (r->started && r->part == row->part && r->threads == row->threads &&
-        r->precision == row->precision)
+        (machine || r->precision == row->precision))
         return;
     char title[64];
-    snprintf(title, sizeof title, "%s, %s, %d thread%s", duo_bench_part_name(row->part),
-             precision_names[row->precision], row->threads, row->threads == 1 ? "" : "s");
+    snprintf(title, sizeof title, "%s, %s%s%d thread%s", duo_bench_part_name(row->part),
+             machine ? "" : precision_names[row->precision], machine ? "" : ", ", row->threads,
+             row->threads == 1 ? "" : "s");
     printf("\n%-33s %9s %7s %8s %10s %11s\n", title, "ms", "median", "", "range",
            row->part == DUO_BENCH_ROUTING ? "off chord" : "");
     r->started = true;
