@@ -187,7 +187,8 @@ static void pack_stage(const product *p, const stage *s)
 
 static size_t packed_bytes(duo_precision precision, size_t N, size_t K)
 {
-    const duo_tile *tile = duo_tile_current(precision);
+    const duo_tile *tile = matmul.tiles[precision];
+    if (!tile) tile = duo_tile_current(precision); /* before the start */
     return round_up(N, tile->lanes) * units_of(tile, K) * sizeof(float);
 }
 

@@ -1,0 +1,35 @@
+/* The tile for bf16 pairs with its instruction in AVX-512F, so that it is tested on any processor
+ * that has that. */
+#include <immintrin.h>
+
+/* Subnormal numbers are zero for the instruction. */
+static inline __m512 flushed(__m512 x)
+{
+    const __m512i exponent = _mm512_set1_epi32(0x7f800000),
+                  sign = _mm512_set1_epi32((int)(1u << 31));
+    const __mmask16 tiny = _mm512_testn_epi32_mask(_mm512_castps_si512(x), exponent);
+    return _mm512_castsi512_ps(
+        _mm512_mask_and_epi32(_mm512_castps_si512(x), tiny, _mm512_castps_si512(x), sign));
+}
+
+static inline __m512 upper(__m512bh pairs)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    return flushed(_mm512_castsi512_ps(_mm512_and_si512((__m512i)pairs, high)));
+}
+
+static inline __m512 lower(__m512bh pairs)
+{
+    return flushed(_mm512_castsi512_ps(_mm512_slli_epi32((__m512i)pairs, 16)));
+}
+
+/* The upper products first, each added with one rounding. */
+static inline __m512 dot_pairs(__m512 sum, __m512bh a, __m512bh b)
+{
+    sum = flushed(_mm512_fmadd_ps(upper(a), upper(b), flushed(sum)));
+    return flushed(_mm512_fmadd_ps(lower(a), lower(b), sum));
+}
+
+#define DUO_DOT_PAIRS(sum, a, b) dot_pairs(sum, a, b)
+#define duo_tile_avx512bf16 duo_tile_bf16_emulated
+#include "tile_avx512bf16.c"
