@@ -54,6 +54,7 @@ typedef struct duo_bench_setting {
     size_t repeats;        /**< samples of a figure, at least 1; the median counts */
     double sample_seconds; /**< calls are repeated within a sample until it is this long */
     bool quick;            /**< small shapes: to see that everything works, not how fast */
+    const char *match;     /**< of kernels and steps, only those whose name holds this; NULL: all */
     const int *threads;    /**< numbers of threads to measure with */
     size_t n_threads;
     const duo_precision *precisions; /**< of matrix products */

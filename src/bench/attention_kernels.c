@@ -132,6 +132,8 @@ static duo_status errors_of(const attention *a, double *forward, double *backwar
 
 duo_status bench_attention(duo_bench *bench, const bench_limits *limits)
 {
+    static const char *const names[] = {"attention forward", "attention backward"};
+    if (!bench_wanted(bench, names[0]) && !bench_wanted(bench, names[1])) return DUO_OK;
     const duo_config *c = &bench->setting.model;
     const duo_stage_recipe *stage = &bench->setting.stage;
     attention a = {.shape = {stage->micro_batch, stage->seq_len, c->n_heads, c->n_kv_heads,
@@ -148,8 +150,8 @@ duo_status bench_attention(duo_bench *bench, const bench_limits *limits)
     bench_fill(a.v, N * s->Hkv * s->D, 3);
     bench_fill(a.dy, N * s->H * s->D, 4);
 
-    duo_bench_row forward = bench_row(DUO_BENCH_KERNELS, "attention forward", DUO_FP32);
-    duo_bench_row backward = bench_row(DUO_BENCH_KERNELS, "attention backward", DUO_FP32);
+    duo_bench_row forward = bench_row(DUO_BENCH_KERNELS, names[0], DUO_FP32);
+    duo_bench_row backward = bench_row(DUO_BENCH_KERNELS, names[1], DUO_FP32);
     run_forward(&a);
     run_backward(&a);
     status = errors_of(&a, &forward.error, &backward.error);

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench_internal.h"
 #include "duo/rng.h"
@@ -72,6 +73,11 @@ void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, double
     bench_row_rate(row, times, bytes / 1e9, "GB/s");
     row->limit = rate[level].median / 1e9;
     row->limit_name = names[reads_only][level];
+}
+
+bool bench_wanted(const duo_bench *bench, const char *name)
+{
+    return !bench->setting.match || strstr(name, bench->setting.match) != NULL;
 }
 
 void bench_emit(const duo_bench *bench, const duo_bench_row *row)

@@ -170,6 +170,10 @@ static duo_status measure(duo_bench *bench, const bench_limits *limits, const li
                           duo_precision precision)
 {
     static const char *const names[] = {"y = x W^T", "dx = dy W", "dW += dy^T x"};
+    char name[64];
+    snprintf(name, sizeof name, "%s %zux%zux%zu%s%s", names[is->direction], is->rows, is->O, is->I,
+             is->packed && !is->routed ? " packed" : "", is->routed ? " routed" : "");
+    if (!bench_wanted(bench, name)) return DUO_OK;
     linear l = {.is = *is, .weight = {.O = is->O, .I = is->I, .precision = precision}};
     duo_arena arena, size = DUO_ARENA_MEASURE;
     lay_out(&l, &size);
@@ -179,9 +183,6 @@ static duo_status measure(duo_bench *bench, const bench_limits *limits, const li
     l.weight.w = l.w;
     fill(&l);
 
-    char name[64];
-    snprintf(name, sizeof name, "%s %zux%zux%zu%s%s", names[is->direction], is->rows, is->O, is->I,
-             is->packed && !is->routed ? " packed" : "", is->routed ? " routed" : "");
     duo_bench_row row = bench_row(DUO_BENCH_KERNELS, name, precision);
     row.error = error_of(&l);
     const double flops = 2.0 * (double)is->rows * (double)is->O * (double)is->I;

@@ -240,6 +240,7 @@ static duo_status set_sizes(operands *o, const duo_bench_setting *setting)
 static void measure(duo_bench *bench, const bench_limits *limits, operands *o,
                     const rows_case *kernel)
 {
+    if (!bench_wanted(bench, kernel->name)) return;
     duo_bench_row row = bench_row(DUO_BENCH_KERNELS, kernel->name, DUO_FP32);
     if (kernel->prepare) kernel->prepare(o);
     kernel->run(o);

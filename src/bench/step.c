@@ -45,8 +45,8 @@ static void emit_speed_up(const duo_bench *bench, int which, duo_precision preci
     const duo_bench_setting *s = &bench->setting;
     for (size_t i = 1; i < s->n_threads; i++) {
         char name[64];
-        snprintf(name, sizeof name, "%s, over %d thread%s", names[which],
-                 s->threads[0], s->threads[0] == 1 ? "" : "s");
+        snprintf(name, sizeof name, "%s, over %d thread%s", names[which], s->threads[0],
+                 s->threads[0] == 1 ? "" : "s");
         duo_bench_row row = bench_row(DUO_BENCH_STEP, name, precision);
         row.threads = s->threads[i];
         row.unit = "times";
@@ -62,13 +62,14 @@ duo_status bench_step(duo_bench *bench)
     const duo_bench_setting *s = &bench->setting;
     for (size_t p = 0; p < s->n_precisions; p++)
         for (int which = 0; which < STAGES; which++) {
+            if (!bench_wanted(bench, names[which])) continue;
             double seconds[DUO_MAX_THREADS] = {0};
             for (size_t i = 0; i < s->n_threads; i++) {
                 const bench_limits *limits = NULL;
                 duo_status status = bench_start(bench, i, &limits);
                 if (status == DUO_OK)
                     status = measure_step(bench, limits, which, s->precisions[p], &seconds[i]);
-                if (status == DUO_OK && which == 0)
+                if (status == DUO_OK && which == 0 && !s->match)
                     status = bench_step_kernels(bench, limits, s->precisions[p], seconds[i]);
                 if (status != DUO_OK) return status;
             }

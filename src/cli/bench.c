@@ -31,7 +31,7 @@ static const char *const precision_names[PRECISIONS] = {"fp32", "bf16"};
 
 typedef struct bench_options {
     duo_list parts, threads, precisions, overrides;
-    const char *recipe, *json;
+    const char *recipe, *match, *json;
     size_t repeats;
     bool quick;
 } bench_options;
@@ -260,6 +260,7 @@ static duo_status set_up_and_run(const bench_options *o)
     duo_bench_setting setting = {.repeats = o->quick ? 1 : o->repeats,
                                  .sample_seconds = o->quick ? 0 : 5e-3,
                                  .quick = o->quick,
+                                 .match = o->match,
                                  .threads = threads,
                                  .precisions = precisions,
                                  .program = "/proc/self/exe",
@@ -292,6 +293,8 @@ duo_status duo_cli_bench(int argc, char **argv)
     const duo_option options[] = {
         {"--only", "PART...", "machine, kernels, step, routing, oracle, generate, memory",
          DUO_OPTION_LIST, &o.parts, 0, 0},
+        {"--match", "TEXT", "of kernels and steps, only those whose name holds TEXT",
+         DUO_OPTION_TEXT, &o.match, 0, 0},
         {"--threads", "N...", "numbers of threads to measure with (default 1 and all)",
          DUO_OPTION_LIST, &o.threads, 0, 0},
         {"--precision", "P...", "of the operands of matrix products: fp32, bf16 (default fp32)",
