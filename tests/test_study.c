@@ -187,7 +187,7 @@ START_TEST(held_out_windows_are_spread_evenly)
     ok(duo_tokenizer_open(&tokenizer, "tokens.h5"));
     const size_t held = duo_tokens_windows(tokens, DUO_HELD_OUT, 0, 8);
     ck_assert_uint_gt(held, 30);
-    ok(duo_sequences_held_out(&s, tokens, 0, 7, 8));
+    ok(duo_sequences_spread(&s, tokens, DUO_HELD_OUT, 0, 7, 8));
     ck_assert_uint_eq(s.R, 7);
     uint64_t predicted = 0;
     for (size_t r = 0; r < s.R; r++) {
@@ -198,93 +198,15 @@ START_TEST(held_out_windows_are_spread_evenly)
     }
     ck_assert_uint_eq(s.bytes, predicted);
     duo_sequences_free(&s);
-    ok(duo_sequences_held_out(&s, tokens, -1, held + 5, 8));
+    ok(duo_sequences_spread(&s, tokens, DUO_HELD_OUT, -1, held + 5, 8));
     ck_assert_uint_eq(s.R, held);
     duo_sequences_free(&s);
-    refused(duo_sequences_held_out(&s, tokens, 0, 1, 1000000), DUO_EINVAL,
+    refused(duo_sequences_spread(&s, tokens, DUO_HELD_OUT, 0, 1, 1000000), DUO_EINVAL,
             "domain prose holds no held-out window of 1000001 tokens");
-    refused(duo_sequences_held_out(&s, tokens, 0, 0, 8), DUO_EINVAL, "no window was asked for");
+    refused(duo_sequences_spread(&s, tokens, DUO_HELD_OUT, 0, 0, 8), DUO_EINVAL,
+            "no window was asked for");
     duo_tokenizer_free(tokenizer);
     duo_tokens_close(tokens);
-}
-END_TEST
-
-/* ---------------------------------------------------------------- routes files */
-
-static const duo_hash hash = {0x0123456789abcdef, 0xfedcba9876543210};
-
-static const char routes_path[] = "routes.h5";
-
-static void write_routes(const fixture *f, size_t layers)
-{
-    const duo_routes_origin origin = {"oracle", "2", "committed", TWO, hash};
-    ok(duo_routes_write(routes_path, &f->sequences, &f->trace, layers, &origin));
-}
-
-static duo_status read_routes(const fixture *f, duo_hash model)
-{
-    duo_sequences sequences;
-    duo_trace trace;
-    const duo_status status = duo_routes_read(routes_path, f->model, model, &sequences, &trace);
-    if (status != DUO_OK) return status;
-    ck_assert_uint_eq(sequences.R, R);
-    ck_assert_uint_eq(sequences.T, T);
-    ck_assert_mem_eq(sequences.tokens, f->sequences.tokens, R * (T + 1) * sizeof(int32_t));
-    ck_assert_mem_eq(trace.routes, f->trace.routes, R * T * L);
-    ck_assert_mem_eq(trace.loss, f->trace.loss, R * T * sizeof(float));
-    duo_sequences_free(&sequences);
-    duo_trace_free(&trace);
-    return DUO_OK;
-}
-
-START_TEST(routes_file_comes_back_as_it_was)
-{
-    fixture f = make_fixture(1, R, T);
-    search(&f, TWO, 2, 0, &f.trace);
-    write_routes(&f, L);
-    ok(read_routes(&f, hash));
-    duo_store *store = NULL;
-    ok(duo_store_open(&store, routes_path, DUO_KIND_ROUTES));
-    const char *const texts[][2] = {{"policy", "oracle"},
-                                    {"budget", "2"},
-                                    {"context", "committed"},
-                                    {"modules", "small,big"},
-                                    {"model_hash", "0123456789abcdeffedcba9876543210"}};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        const char *value = NULL;
-        ok(duo_store_get_text(store, "/", texts[i][0], &value));
-        ck_assert_str_eq(value, texts[i][1]);
-    }
-    duo_store_close(store);
-    free_fixture(&f);
-}
-END_TEST
-
-START_TEST(routes_file_of_something_else_is_refused)
-{
-    fixture f = make_fixture(1, R, T);
-    search(&f, TWO, 2, 0, &f.trace);
-    refused(read_routes(&f, hash), DUO_EIO, routes_path);
-    write_routes(&f, L);
-    refused(read_routes(&f, (duo_hash){1, 2}), DUO_EINVAL, "was found for the model 0123");
-    write_routes(&f, L - 1);
-    refused(read_routes(&f, hash), DUO_EDATA, "/routes");
-    f.trace.routes[7] = DUO_MODULES;
-    write_routes(&f, L);
-    refused(read_routes(&f, hash), DUO_EDATA, "/routes holds 3");
-    f.trace.routes[7] = DUO_BIG;
-    f.trace.loss[3] = NAN;
-    write_routes(&f, L);
-    refused(read_routes(&f, hash), DUO_EDATA, "/loss holds what is not finite");
-    f.trace.loss[3] = 1;
-    f.sequences.tokens[2 * (T + 1) + T] = 29;
-    write_routes(&f, L);
-    refused(read_routes(&f, hash), DUO_EDATA, "token 5 of sequence 2 is 29");
-    f.sequences.tokens[2 * (T + 1) + T] = 28;
-    f.model->params.config.max_seq = T - 1;
-    write_routes(&f, L);
-    refused(read_routes(&f, hash), DUO_EDATA, "sequences of 5 tokens, the model sees 4");
-    free_fixture(&f);
 }
 END_TEST
 
@@ -297,8 +219,6 @@ int main(void)
         evaluation_refuses_sequences_that_the_model_cannot_read,
         summary_has_the_numbers_of_a_sum_by_hand,
         held_out_windows_are_spread_evenly,
-        routes_file_comes_back_as_it_was,
-        routes_file_of_something_else_is_refused,
     };
     return run_suite("study", tests, sizeof tests / sizeof *tests);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "duo/status.h"
+#include "duo/store.h"
 
 /* ---------------------------------------------------------------- tokenizer */
 
@@ -102,6 +103,8 @@ duo_status duo_tokens_open(duo_tokens **tokens, const char *path);
 void duo_tokens_close(duo_tokens *tokens);
 
 const char *duo_tokens_path(const duo_tokens *tokens);
+/** Identity of the file's content. */
+duo_hash duo_tokens_hash(const duo_tokens *tokens);
 size_t duo_tokens_vocab_size(const duo_tokens *tokens);
 const void *duo_tokens_tokenizer(const duo_tokens *tokens, size_t *bytes);
 double duo_tokens_unigram_entropy(const duo_tokens *tokens);

@@ -23,6 +23,11 @@ typedef struct duo_estimate {
     double mean, error; /**< error is NaN for a single sequence */
 } duo_estimate;
 
+/** Mean of n values, such as the means of sequences, and its standard error. */
+duo_estimate duo_estimate_mean(const double *values, size_t n);
+/** means (R) of loss (R, T), whose elements stand `stride` apart. */
+void duo_sequence_means(double *means, const float *loss, size_t R, size_t T, size_t stride);
+
 typedef struct duo_hindsight {
     size_t budgets;                  /**< L + 1 */
     duo_estimate *oracle;            /**< (budgets) loss; NaN where no route has so many big */
@@ -32,6 +37,14 @@ typedef struct duo_hindsight {
     duo_estimate *label_free_gain;   /**< (budgets) */
     duo_estimate all_big, all_small; /**< loss; NaN without those modules */
 } duo_hindsight;
+
+/**
+ * Targets (R, T) drawn at every position from the distribution of the all-big model in its own
+ * context, keyed by (seed, row, position) with rows counted from first_row, and the loss (R, T)
+ * that the all-big model has on them: what the control of a committed search is measured against.
+ */
+duo_status duo_control_draw(const duo_model *model, const duo_sequences *sequences, uint64_t seed,
+                            size_t first_row, int32_t *drawn, float *loss);
 
 /** From a reference search of the first R sequences. The caller frees. DUO_EINVAL when the search
  *  had no all-big route. */

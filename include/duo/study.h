@@ -17,12 +17,18 @@ typedef struct duo_sequences {
 } duo_sequences;
 
 /**
- * R held-out windows of T+1 tokens spread evenly over a domain (-1: all domains); all of them if
+ * R windows of T+1 tokens of a split, spread evenly over a domain (-1: all domains); all of them if
  * there are fewer. Freed with duo_sequences_free.
  */
-duo_status duo_sequences_held_out(duo_sequences *sequences, const duo_tokens *tokens, int domain,
-                                  size_t R, size_t T);
+duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *tokens, duo_split split,
+                                int domain, size_t R, size_t T);
 void duo_sequences_free(duo_sequences *sequences);
+
+/** Rows first .. first+n-1; borrowed, their bytes unknown. */
+static inline duo_sequences duo_sequences_rows(const duo_sequences *all, size_t first, size_t n)
+{
+    return (duo_sequences){.R = n, .T = all->T, .tokens = all->tokens + first * (all->T + 1)};
+}
 
 /** Set `bytes` from the pieces of the tokenizer that made the tokens. */
 void duo_sequences_count_bytes(duo_sequences *sequences, const duo_tokenizer *tokenizer);
@@ -39,6 +45,12 @@ typedef struct duo_trace {
 duo_status duo_trace_create(duo_trace *trace, const duo_sequences *sequences, size_t L);
 void duo_trace_free(duo_trace *trace);
 
+/** Rows from `first` on; borrowed. */
+static inline duo_trace duo_trace_rows(const duo_trace *all, size_t first, size_t T, size_t L)
+{
+    return (duo_trace){.routes = all->routes + first * T * L, .loss = all->loss + first * T};
+}
+
 /** Means over a trace; the standard error is over sequences. */
 typedef struct duo_trace_summary {
     double loss, loss_error, perplexity,
@@ -53,25 +65,6 @@ duo_status duo_trace_summarize(duo_trace_summary *summary, const duo_trace *trac
                                bool with_router);
 void duo_trace_summary_free(duo_trace_summary *summary);
 
-/** How routes were found: the attributes of a routes file. */
-typedef struct duo_routes_origin {
-    const char *policy;     /**< "oracle", "router", ... */
-    const char *budget;     /**< "4", "none" */
-    const char *context;    /**< "committed" */
-    duo_module_set modules; /**< allowed */
-    duo_hash model;         /**< duo_model_hash */
-} duo_routes_origin;
-
-/** Write a routes file (design of `/tokens`, `/routes`, `/loss`). */
-duo_status duo_routes_write(const char *path, const duo_sequences *sequences,
-                            const duo_trace *trace, size_t L, const duo_routes_origin *origin);
-/**
- * Read one; everything is checked against the model: layers, modules, token ids, and its hash
- * (another model is DUO_EINVAL). The caller frees sequences and trace.
- */
-duo_status duo_routes_read(const char *path, const duo_model *model, duo_hash model_hash,
-                           duo_sequences *sequences, duo_trace *trace);
-
 /* ---------------------------------------------------------------- policies */
 
 /** How tokens are routed when a trained model is measured. */
@@ -80,11 +73,12 @@ typedef struct duo_policy {
     enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
     uint8_t pattern[128];
     double p[DUO_MODULES];
-    const char *path; /**< of a routes file; points into the text that was parsed */
+    const char *path; /**< of a routes file, as duo_routes_read takes it; points into the text that
+                           was parsed */
 } duo_policy;
 
 /** small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
- * file:ROUTES */
+ * file:ROUTES | file:ROUTES#NAME */
 duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model);
 
 /** Reports work done of total; may be NULL where it is taken. */

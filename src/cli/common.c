@@ -102,23 +102,29 @@ static duo_status find_domain(int *domain, const duo_tokens *tokens, const char 
                     names);
 }
 
-duo_status duo_cli_held_out(duo_sequences *sequences, const duo_cli_windows *windows,
-                            const duo_checkpoint *checkpoint)
+duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
+                               const duo_cli_windows *windows, duo_split split,
+                               const duo_checkpoint *checkpoint)
 {
     const size_t most = duo_checkpoint_config(checkpoint)->max_seq;
     const size_t T = windows->T > 0 ? windows->T : most;
     const char *domain_name = windows->domain;
+    size_t n = windows->n;
     duo_tokens *tokens = NULL;
     int domain = -1;
     if (T > most)
         return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
                         duo_checkpoint_path(checkpoint), most);
+    if (windows->max_tokens > 0 && n > windows->max_tokens / T) n = windows->max_tokens / T;
+    if (n == 0) n = 1;
     duo_status status = duo_cli_open_tokens(windows->tokens, checkpoint, &tokens);
     if (status == DUO_OK) status = find_domain(&domain, tokens, domain_name);
-    if (status == DUO_OK) status = duo_sequences_held_out(sequences, tokens, domain, windows->n, T);
+    if (status == DUO_OK) status = duo_sequences_spread(sequences, tokens, split, domain, n, T);
     if (status == DUO_OK)
-        printf("%zu x %zu held-out tokens of %s%s%s\n", sequences->R, T, duo_tokens_path(tokens),
+        printf("%zu x %zu %s tokens of %s%s%s\n", sequences->R, T,
+               split == DUO_HELD_OUT ? "held-out" : "training", duo_tokens_path(tokens),
                domain_name ? ", domain " : "", domain_name ? domain_name : "");
+    if (status == DUO_OK && file) *file = duo_tokens_hash(tokens);
     duo_tokens_close(tokens);
     return status;
 }

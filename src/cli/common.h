@@ -30,16 +30,19 @@ duo_status duo_cli_open_model(const char *path, duo_precision precision,
 duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
                                duo_tokens **tokens);
 
-/** Which held-out text a study looks at. */
+/** Which text a study looks at. */
 typedef struct duo_cli_windows {
     const char *tokens,
         *domain; /**< NULL: the token file of the checkpoint's recipe; all domains */
-    size_t n, T; /**< windows, and tokens of one; T 0: all that the model sees */
+    size_t n, T;       /**< windows, and tokens of one; T 0: all that the model sees */
+    size_t max_tokens; /**< fewer windows, but at least one, so that there are no more; 0: any */
 } duo_cli_windows;
 
-/** Cut the windows and say on stdout which they are. The caller frees *sequences. */
-duo_status duo_cli_held_out(duo_sequences *sequences, const duo_cli_windows *windows,
-                            const duo_checkpoint *checkpoint);
+/** Cut the windows of a split and say on stdout which they are. *file, unless NULL, becomes the
+ *  identity of the token file. The caller frees *sequences. */
+duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
+                               const duo_cli_windows *windows, duo_split split,
+                               const duo_checkpoint *checkpoint);
 
 /** Before long work: DUO_EIO when no file can be made at `path` later. NULL is no file: DUO_OK. */
 duo_status duo_cli_check_output(const char *path);

@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "common.h"
 #include "duo/kernels.h"
+#include "duo/result.h"
 #include "options.h"
 #include "summary.h"
 
@@ -29,10 +30,12 @@ typedef struct evaluation {
     const eval_options *options;
     duo_checkpoint *checkpoint;
     duo_model *model;
-    duo_hash hash;
+    duo_hash hash,
+        tokens; /* of the model, and the token file; zero: the sequences are of another */
     duo_sequences sequences;
     size_t n;
-    measured *results; /* (n) */
+    measured *measured; /* (n) */
+    duo_results results;
 } evaluation;
 
 /* ---------------------------------------------------------------- policies and sequences */
@@ -43,14 +46,12 @@ static duo_status parse_policies(evaluation *e)
     const bool routers = e->model->params.config.router_modules != 0;
     duo_list wanted = e->options->policies;
     if (wanted.n == 0) wanted = (duo_list){otherwise, routers ? 4 : 3};
-    e->results = calloc(wanted.n, sizeof *e->results);
-    if (!e->results) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", wanted.n);
+    e->measured = calloc(wanted.n, sizeof *e->measured);
+    if (!e->measured) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", wanted.n);
     e->n = wanted.n;
-    if (e->options->routes_out && e->n > 1)
-        return duo_fail(DUO_EUSAGE, "--routes-out takes one --policy, there are %zu", e->n);
     duo_status status = DUO_OK;
     for (size_t i = 0; i < e->n && status == DUO_OK; i++)
-        status = duo_policy_parse(&e->results[i].policy, wanted.text[i], e->model);
+        status = duo_policy_parse(&e->measured[i].policy, wanted.text[i], e->model);
     return status;
 }
 
@@ -81,9 +82,10 @@ static duo_status sequences_of_file(evaluation *e, const char *path)
 static duo_status open_sequences(evaluation *e)
 {
     for (size_t i = 0; i < e->n; i++)
-        if (e->results[i].policy.kind == DUO_POLICY_FILE)
-            return sequences_of_file(e, e->results[i].policy.path);
-    return duo_cli_held_out(&e->sequences, &e->options->windows, e->checkpoint);
+        if (e->measured[i].policy.kind == DUO_POLICY_FILE)
+            return sequences_of_file(e, e->measured[i].policy.path);
+    return duo_cli_cut_windows(&e->sequences, &e->tokens, &e->options->windows, DUO_HELD_OUT,
+                               e->checkpoint);
 }
 
 /* ---------------------------------------------------------------- one policy */
@@ -102,46 +104,53 @@ static duo_status read_trace(const evaluation *e, const char *path, duo_trace *t
     return status;
 }
 
-static duo_status write_trace(const evaluation *e, const measured *result, const duo_trace *trace)
+static duo_status measure(evaluation *e, size_t i)
 {
     const duo_config *config = &e->model->params.config;
+    measured *m = &e->measured[i];
+    duo_named_trace *named = &e->results.policies[i];
+    duo_cli_task task = {.name = m->policy.name, .unit = "tokens"};
+    duo_status status = DUO_OK;
+    duo_cli_policy_group(named->name, &m->policy);
+    if (m->policy.kind == DUO_POLICY_FILE) {
+        duo_trace_free(&named->trace);
+        status = read_trace(e, m->policy.path, &named->trace);
+    }
+    if (status != DUO_OK) return status;
+    task.started = duo_cli_seconds();
+    status = duo_evaluate(e->model, &e->sequences, &m->policy, e->options->seed, e->options->rows,
+                          &named->trace, duo_cli_task_progress, &task);
+    duo_cli_progress_end();
+    if (status != DUO_OK) return status;
+    m->tokens_per_s =
+        (double)(e->sequences.R * e->sequences.T) / (duo_cli_seconds() - task.started);
+    return duo_trace_summarize(&m->summary, &named->trace, &e->sequences, config,
+                               m->policy.kind == DUO_POLICY_ROUTER);
+}
+
+static duo_status measure_all(evaluation *e)
+{
+    duo_status status = duo_results_create(
+        &e->results, &e->sequences, e->model->params.config.n_layers, e->n, false, false, false);
+    for (size_t i = 0; i < e->n && status == DUO_OK; i++) status = measure(e, i);
+    e->results.done = e->sequences.R;
+    return status;
+}
+
+static duo_status write_routes(const evaluation *e)
+{
     duo_module_set modules = 0;
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (result->summary.share[m] > 0) modules |= 1u << m;
-    if (result->policy.kind == DUO_POLICY_ROUTER) modules = config->router_modules;
-    const duo_routes_origin origin = {.policy = result->policy.name,
+    for (size_t i = 0; i < e->n; i++)
+        for (duo_module m = 0; m < DUO_MODULES; m++)
+            if (e->measured[i].summary.share[m] > 0) modules |= 1u << m;
+    const duo_routes_origin origin = {.policy = e->results.policies[0].name,
                                       .budget = "none",
                                       .context = "committed",
                                       .modules = modules,
-                                      .model = e->hash};
-    return duo_routes_write(e->options->routes_out, &e->sequences, trace, config->n_layers,
-                            &origin);
-}
-
-static duo_status measure(const evaluation *e, measured *result)
-{
-    const duo_config *config = &e->model->params.config;
-    const duo_policy *policy = &result->policy;
-    duo_trace trace = {0};
-    duo_cli_task task = {.name = policy->name, .unit = "tokens"};
-    duo_status status = policy->kind == DUO_POLICY_FILE
-                            ? read_trace(e, policy->path, &trace)
-                            : duo_trace_create(&trace, &e->sequences, config->n_layers);
-    if (status != DUO_OK) goto done;
-    task.started = duo_cli_seconds();
-    status = duo_evaluate(e->model, &e->sequences, policy, e->options->seed, e->options->rows,
-                          &trace, duo_cli_task_progress, &task);
-    duo_cli_progress_end();
-    if (status != DUO_OK) goto done;
-    result->tokens_per_s =
-        (double)(e->sequences.R * e->sequences.T) / (duo_cli_seconds() - task.started);
-    status = duo_trace_summarize(&result->summary, &trace, &e->sequences, config,
-                                 policy->kind == DUO_POLICY_ROUTER);
-    if (status == DUO_OK && e->options->routes_out) status = write_trace(e, result, &trace);
-
-done:
-    duo_trace_free(&trace);
-    return status;
+                                      .model = e->hash,
+                                      .tokens = e->tokens,
+                                      .seed = e->options->seed};
+    return duo_results_write(e->options->routes_out, &e->results, &origin);
 }
 
 /* ---------------------------------------------------------------- results */
@@ -150,13 +159,13 @@ static void print_table(const evaluation *e)
 {
     int width = (int)strlen("policy");
     for (size_t i = 0; i < e->n; i++) {
-        const int length = (int)strlen(e->results[i].policy.name);
+        const int length = (int)strlen(e->measured[i].policy.name);
         if (length > width) width = length;
     }
     printf("%-*s  %-18s %10s %9s %6s %6s %6s %12s %9s\n", width, "policy", "loss, nats",
            "perplexity", "bits/byte", "big", "small", "skip", "MFLOP/token", "tokens/s");
     for (size_t i = 0; i < e->n; i++) {
-        const measured *r = &e->results[i];
+        const measured *r = &e->measured[i];
         const duo_trace_summary *s = &r->summary;
         char loss[48], bits[16] = "unknown";
         if (!isnan(s->bits_per_byte)) snprintf(bits, sizeof bits, "%.4f", s->bits_per_byte);
@@ -199,7 +208,7 @@ static duo_status write_json(const evaluation *e)
     const char *path = e->options->json;
     FILE *out = fopen(path, "w");
     if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    for (size_t i = 0; i < e->n; i++) write_object(out, e, &e->results[i]);
+    for (size_t i = 0; i < e->n; i++) write_object(out, e, &e->measured[i]);
     const bool failed = ferror(out) != 0;
     if (fclose(out) == 0 && !failed) return DUO_OK;
     return duo_fail(DUO_EIO, "%s: cannot be written", path);
@@ -216,18 +225,19 @@ static duo_status evaluate(const eval_options *options)
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;
     if ((status = open_sequences(&e)) != DUO_OK) goto done;
-    for (size_t i = 0; i < e.n; i++)
-        if ((status = measure(&e, &e.results[i])) != DUO_OK) goto done;
+    if ((status = measure_all(&e)) != DUO_OK) goto done;
     print_table(&e);
     for (size_t i = 0; i < e.n && options->layers; i++) {
-        printf("%s\n", e.results[i].policy.name);
-        duo_cli_print_layers(&e.results[i].summary, e.model->params.config.n_layers);
+        printf("%s\n", e.measured[i].policy.name);
+        duo_cli_print_layers(&e.measured[i].summary, e.model->params.config.n_layers);
     }
     if (options->json) status = write_json(&e);
+    if (status == DUO_OK && options->routes_out) status = write_routes(&e);
 
 done:
-    for (size_t i = 0; i < e.n; i++) duo_trace_summary_free(&e.results[i].summary);
-    free(e.results);
+    for (size_t i = 0; i < e.n; i++) duo_trace_summary_free(&e.measured[i].summary);
+    free(e.measured);
+    duo_results_free(&e.results);
     duo_sequences_free(&e.sequences);
     duo_model_free(e.model);
     duo_checkpoint_close(e.checkpoint);
@@ -244,7 +254,7 @@ duo_status duo_cli_eval(int argc, char **argv)
     };
     const duo_option options[] = {
         {"--policy", "P",
-         "small, big, skip, random:SHARE_OF_BIG, pattern:BSB-, router or file:ROUTES; repeatable",
+         "small, big, skip, random:SHARE, pattern:BSB-, router, file:ROUTES[#NAME]; repeatable",
          DUO_OPTION_REPEATED, &o.policies, 0, 0},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
@@ -258,7 +268,7 @@ duo_status duo_cli_eval(int argc, char **argv)
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
         {"--layers", NULL, "also print the share of each module per layer", DUO_OPTION_FLAG,
          &o.layers, 0, 0},
-        {"--routes-out", "FILE", "write routes and losses of the one policy", DUO_OPTION_TEXT,
+        {"--routes-out", "FILE", "write routes and losses of all policies", DUO_OPTION_TEXT,
          &o.routes_out, 0, 0},
         {"--json", "FILE", "write the results as JSON, a line per policy", DUO_OPTION_TEXT, &o.json,
          0, 0},

@@ -1,111 +1,88 @@
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "commands.h"
-#include "common.h"
 #include "duo/kernels.h"
-#include "duo/oracle.h"
-#include "options.h"
-#include "summary.h"
+#include "oracle_study.h"
 
-typedef struct oracle_options {
-    const char *checkpoint, *budget, *modules, *output;
-    duo_cli_windows windows;
-    size_t max_nodes;
-    bool skip;
-} oracle_options;
-
-static duo_status read_setting(duo_search_setting *setting, const oracle_options *o)
+static duo_status print_and_write(const duo_oracle_study *study)
 {
-    *setting = (duo_search_setting){.max_nodes = o->max_nodes};
-    if (!duo_module_set_parse(&setting->modules, o->modules))
-        return duo_fail(DUO_EUSAGE, "--modules: '%s' is no list of skip, small, big", o->modules);
-    if (o->skip) setting->modules |= 1u << DUO_SKIP;
-    if (duo_module_count(setting->modules) < 2)
-        return duo_fail(DUO_EUSAGE, "--modules: the oracle needs two to choose among, '%s' is one",
-                        o->modules);
-    return duo_budget_parse(&setting->budget, o->budget) == DUO_OK ? DUO_OK : DUO_EUSAGE;
-}
-
-static void print_result(const duo_search_setting *setting, const duo_trace_summary *s,
-                         const duo_config *config, double tokens, double seconds)
-{
-    char modules[16], loss[48], budget[64], took[16];
-    printf("oracle over %s, budget %s, %zu layers\n",
-           duo_module_set_text(modules, setting->modules), duo_budget_text(budget, &setting->budget),
-           config->n_layers);
-    printf("loss %s nats, perplexity %.3f", duo_cli_loss_text(loss, s), s->perplexity);
-    if (!isnan(s->bits_per_byte)) printf(", %.4f bits per byte", s->bits_per_byte);
-    printf(
-        "\nbig %.1f %%, small %.1f %%, skip %.1f %%, %.3f MFLOP per token on the chosen routes\n",
-        100 * s->share[DUO_BIG], 100 * s->share[DUO_SMALL], 100 * s->share[DUO_SKIP],
-        s->flops / 1e6);
-    duo_cli_print_layers(s, config->n_layers);
-    printf("%.3f ms per token, %.0f tokens in %s\n", 1e3 * seconds / tokens, tokens,
-           duo_cli_duration(took, seconds));
-}
-
-static duo_status run(const oracle_options *o, const duo_search_setting *setting)
-{
-    duo_checkpoint *checkpoint = NULL;
-    duo_model *model = NULL;
-    duo_sequences sequences = {0};
-    duo_trace trace = {0};
-    duo_trace_summary summary = {0};
-    duo_cli_task task = {.name = "oracle", .unit = "tokens"};
-    duo_status status = duo_cli_check_output(o->output);
-    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
-    if (status != DUO_OK) return status;
-    const duo_config *config = &model->params.config;
-    status = duo_budget_check(&setting->budget, setting->modules, config);
-    if (status != DUO_OK) goto done;
-    if ((status = duo_cli_held_out(&sequences, &o->windows, checkpoint)) != DUO_OK) goto done;
-    if ((status = duo_trace_create(&trace, &sequences, config->n_layers)) != DUO_OK) goto done;
-
-    task.started = duo_cli_seconds();
-    status = duo_search_committed(model, &sequences, setting, &trace, duo_cli_task_progress, &task);
-    duo_cli_progress_end();
-    if (status != DUO_OK) goto done;
-    const double seconds = duo_cli_seconds() - task.started;
-    status = duo_trace_summarize(&summary, &trace, &sequences, config, false);
-    if (status != DUO_OK) goto done;
-    print_result(setting, &summary, config, (double)(sequences.R * sequences.T), seconds);
-    if (!o->output) goto done;
-    const duo_routes_origin origin = {.policy = "oracle",
-                                      .budget = o->budget,
-                                      .context = "committed",
-                                      .modules = setting->modules,
-                                      .model = duo_model_hash(model)};
-    status = duo_routes_write(o->output, &sequences, &trace, config->n_layers, &origin);
+    const duo_sequences done = duo_oracle_study_done(study);
+    const size_t L = study->results.L;
+    duo_hindsight hindsight = {0};
+    duo_oracle_row *rows = NULL;
+    size_t n = 0;
+    const bool measured = study->in_reference && duo_module_in(study->setting.modules, DUO_BIG);
+    duo_status status = DUO_OK;
+    if (measured) status = duo_hindsight_measure(&hindsight, study->results.reference, &done, L);
+    if (status == DUO_OK) status = duo_oracle_rows(study, measured ? &hindsight : NULL, &rows, &n);
+    if (status == DUO_OK) status = duo_oracle_print(study, measured ? &hindsight : NULL, rows, n);
     if (status == DUO_OK)
-        printf("wrote %s; measure others on it: duo eval %s --policy file:%s --policy big\n",
-               o->output, o->checkpoint, o->output);
+        status = duo_oracle_write_files(study, measured ? &hindsight : NULL, rows, n);
+    free(rows);
+    duo_hindsight_free(&hindsight);
+    return status;
+}
 
-done:
-    duo_trace_summary_free(&summary);
-    duo_trace_free(&trace);
-    duo_sequences_free(&sequences);
-    duo_model_free(model);
-    duo_checkpoint_close(checkpoint);
+static duo_status run(const duo_oracle_options *options)
+{
+    duo_oracle_study study;
+    duo_status status = duo_oracle_study_open(&study, options);
+    if (status == DUO_OK) status = duo_oracle_study_run(&study);
+    if (status == DUO_OK && !study.stopped) status = print_and_write(&study);
+    duo_oracle_study_close(&study);
     return status;
 }
 
 duo_status duo_cli_oracle(int argc, char **argv)
 {
-    oracle_options o = {.budget = "none", .modules = "small,big", .windows.n = 16};
-    duo_search_setting setting;
+    duo_oracle_options o = {.budget = "none",
+                            .reference = "big",
+                            .method = "exact",
+                            .goal = "target",
+                            .modules = "small,big",
+                            .windows.n = 16,
+                            .training_windows = 16,
+                            .draws = 100,
+                            .rows = 8,
+                            .seed = 1};
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
          false},
     };
     const duo_option options[] = {
-        {"--budget", "K", "big layers of a token: 4, 0..4, skip:6, flops:2e6..3e6 or none (default none)",
+        {"--budget", "K",
+         "of a token: 4, 0..4 (big layers), skip:6, flops:2e6..3e6 or none (default none)",
          DUO_OPTION_TEXT, &o.budget, 0, 0},
+        {"--schedule", "A:B",
+         "from A big layers at the first position to B at the last; with "
+         "--compare repeatable",
+         DUO_OPTION_REPEATED, &o.schedules, 0, 0},
         {"--modules", "LIST", "what a route is made of (default small,big)", DUO_OPTION_TEXT,
          &o.modules, 0, 0},
         {"--skip", NULL, "add skip to the modules", DUO_OPTION_FLAG, &o.skip, 0, 0},
+        {"--context", "C",
+         "committed: tokens see the routes chosen before them; reference: see --reference "
+         "(default committed; with --compare reference)",
+         DUO_OPTION_TEXT, &o.context, 0, 0},
+        {"--reference", "P", "pattern that earlier tokens took, as BSSB or a module (default big)",
+         DUO_OPTION_TEXT, &o.reference, 0, 0},
+        {"--method", "M", "exact, beam:W or greedy:W (default exact)", DUO_OPTION_TEXT, &o.method,
+         0, 0},
+        {"--goal", "G",
+         "target, or label-free: the least expected loss under the all-big model (default target)",
+         DUO_OPTION_TEXT, &o.goal, 0, 0},
+        {"--control", NULL, "also search for targets drawn from the all-big model: its hindsight",
+         DUO_OPTION_FLAG, &o.control, 0, 0},
+        {"--compare", NULL, "hold it against fixed and random patterns at every number of big",
+         DUO_OPTION_FLAG, &o.compare, 0, 0},
+        {"--fixed", "HOW", "fixed patterns: all, or beam:W (default: all up to 10 layers, beam:8)",
+         DUO_OPTION_TEXT, &o.fixed, 0, 0},
+        {"--fixed-windows", "N",
+         "training windows they are chosen on; 0: the text that is measured (default 16)",
+         DUO_OPTION_SIZE, &o.training_windows, 0, 1e9},
+        {"--random", "N", "random patterns to take the best of (default 100)", DUO_OPTION_SIZE,
+         &o.draws, 1, 1e6},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
         {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
@@ -114,8 +91,17 @@ duo_status duo_cli_oracle(int argc, char **argv)
          &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.windows.T, 1, 1e9},
-        {"--output", "ROUTES.h5", "write tokens, routes and losses", DUO_OPTION_TEXT, &o.output, 0,
-         0},
+        {"--max-tokens", "N", "fewer windows, so that there are no more tokens", DUO_OPTION_SIZE,
+         &o.windows.max_tokens, 1, 1e12},
+        {"--seed", "S", "of drawn targets and random patterns (default 1)", DUO_OPTION_U64, &o.seed,
+         0, 0},
+        {"--output", "ROUTES.h5",
+         "write tokens, routes and losses; the same command goes on where it was stopped",
+         DUO_OPTION_TEXT, &o.output, 0, 0},
+        {"--difficulty", "FILE", "write the losses of every token: .jsonl, or tab-separated",
+         DUO_OPTION_TEXT, &o.difficulty, 0, 0},
+        {"--json", "FILE", "write the tables as JSON", DUO_OPTION_TEXT, &o.json, 0, 0},
+        {"--tsv", "FILE", "write the losses tab-separated", DUO_OPTION_TEXT, &o.tsv, 0, 0},
         {"--max-nodes", "N", "states of a layer held at a time (default: what 512 MiB hold)",
          DUO_OPTION_SIZE, &o.max_nodes, 1, 1e7},
     };
@@ -123,8 +109,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
         .name = "oracle",
         .description =
             "Find for every token of some held-out windows the route that predicts its successor\n"
-            "best, by trying all routes, left to right: a token sees the keys and values of the\n"
-            "routes chosen before it.",
+            "best. In reference context one search answers every number of big layers, and tells\n"
+            "how much of the gain is hindsight: the oracle sees the token that it predicts.",
         .example = "duo oracle checkpoints/quickstart --budget 4 --output oracle-4.h5",
         .positionals = positionals,
         .n_positionals = sizeof positionals / sizeof *positionals,
@@ -133,9 +119,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
     };
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status == DUO_OK && !help) {
-        status = read_setting(&setting, &o);
-        if (status == DUO_OK) status = duo_kernels_start(0);
-        if (status == DUO_OK) status = run(&o, &setting);
+        status = duo_kernels_start(0);
+        if (status == DUO_OK) status = run(&o);
         duo_kernels_stop();
     }
     duo_options_free(&command);

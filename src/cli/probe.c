@@ -7,8 +7,8 @@
 #include "common.h"
 #include "duo/kernels.h"
 #include "duo/number.h"
+#include "duo/result.h"
 #include "duo/rng.h"
-#include "duo/study.h"
 #include "options.h"
 
 enum { PROBE_VERSION = 1 };
@@ -118,7 +118,7 @@ static duo_status choose_sequences(probe *p, const duo_checkpoint *checkpoint)
     duo_tokens *tokens = NULL;
     duo_status status = duo_cli_open_tokens(o->tokens, checkpoint, &tokens);
     if (status == DUO_OK)
-        status = duo_sequences_held_out(&p->sequences, tokens, -1, o->rows, o->seq_len);
+        status = duo_sequences_spread(&p->sequences, tokens, DUO_HELD_OUT, -1, o->rows, o->seq_len);
     duo_tokens_close(tokens);
     return status;
 }

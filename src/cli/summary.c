@@ -40,3 +40,10 @@ void duo_cli_json_usage(FILE *out, const duo_trace_summary *summary, size_t L)
     }
     putc('}', out);
 }
+
+void duo_cli_policy_group(char name[64], const duo_policy *policy)
+{
+    snprintf(name, 64, "%.63s", policy->name);
+    for (char *c = name; *c; c++)
+        if (*c == '/') *c = '_';
+}

@@ -227,6 +227,11 @@ const char *duo_tokens_path(const duo_tokens *tokens)
     return duo_store_path(tokens->store);
 }
 
+duo_hash duo_tokens_hash(const duo_tokens *tokens)
+{
+    return duo_store_hash(tokens->store);
+}
+
 size_t duo_tokens_vocab_size(const duo_tokens *tokens)
 {
     return tokens->vocab_size;

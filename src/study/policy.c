@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "duo/number.h"
-#include "sequences.h"
+#include "evaluator.h"
 
 /* ---------------------------------------------------------------- names */
 
@@ -52,7 +52,7 @@ duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_mode
     }
     return duo_fail(DUO_EINVAL,
                     "policy %s: is none of small, big, skip, random:P, pattern:BSBS, router, "
-                    "file:ROUTES",
+                    "file:ROUTES or file:ROUTES#NAME",
                     text);
 }
 
@@ -72,26 +72,11 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
                         const duo_policy *policy, uint64_t seed, size_t rows, duo_trace *trace,
                         duo_study_progress *progress, void *context)
 {
-    const duo_config *config = &model->params.config;
-    const size_t R = sequences->R, T = sequences->T, L = config->n_layers;
-    duo_arena arena = {0}, measure = DUO_ARENA_MEASURE;
-    duo_status status = duo_sequences_check(sequences, config, DUO_EINVAL, "evaluation");
-    if (status != DUO_OK) return status;
-    if (rows == 0) rows = 1;
-    if (rows > R) rows = R;
-    if (rows > UINT32_MAX / T) rows = UINT32_MAX / T; /* row indices of a pass have 32 bits */
-    duo_pass_take(&model->params, (duo_pass_shape){.B = rows, .T = T}, &measure);
-    status = duo_arena_create(&arena, measure.used, "evaluation");
-    if (status != DUO_OK) return status;
-
-    duo_pass *pass = NULL;
-    for (size_t first = 0, laid_out = 0; first < R && status == DUO_OK; first += rows) {
-        const size_t n = R - first < rows ? R - first : rows;
-        if (n != laid_out) { /* at the start, and for a shorter rest */
-            duo_arena_rewind(&arena, 0);
-            pass = duo_pass_take(&model->params, (duo_pass_shape){.B = n, .T = T}, &arena);
-            laid_out = n;
-        }
+    const size_t R = sequences->R, T = sequences->T, L = model->params.config.n_layers;
+    study_evaluator evaluator;
+    duo_status status = study_evaluator_open(&evaluator, model, sequences, rows);
+    for (size_t first = 0, n = 0; first < R && status == DUO_OK; first += n) {
+        n = R - first < evaluator.rows ? R - first : evaluator.rows;
         uint8_t *routes = trace->routes + first * T * L;
         float *loss = trace->loss + first * T;
         const duo_routing routing = {
@@ -99,8 +84,7 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
             .routes = routes,
         };
         choose_routes(policy, routes, first, n, T, L, seed);
-        duo_pass_forward(pass, model, sequences->tokens + first * (T + 1), &routing);
-        duo_pass_loss(pass, model, loss, NULL, 0);
+        study_evaluator_run(&evaluator, sequences->tokens + first * (T + 1), n, &routing, loss);
         for (size_t i = 0; i < n * T && status == DUO_OK; i++)
             if (!isfinite(loss[i]))
                 status = duo_fail(DUO_ENUMBER,
@@ -109,6 +93,6 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
                                   policy->name, i % T, first + i / T);
         if (progress && status == DUO_OK) progress(context, (first + n) * T, R * T);
     }
-    duo_arena_free(&arena);
+    study_evaluator_close(&evaluator);
     return status;
 }

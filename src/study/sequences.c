@@ -25,22 +25,23 @@ static duo_status count_bytes(duo_sequences *sequences, const duo_tokens *tokens
     return status;
 }
 
-duo_status duo_sequences_held_out(duo_sequences *sequences, const duo_tokens *tokens, int domain,
-                                  size_t R, size_t T)
+duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *tokens, duo_split split,
+                                int domain, size_t R, size_t T)
 {
-    const size_t held = duo_tokens_windows(tokens, DUO_HELD_OUT, domain, T);
+    const size_t held = duo_tokens_windows(tokens, split, domain, T);
     *sequences = (duo_sequences){.R = R < held ? R : held, .T = T};
     if (held == 0)
-        return duo_fail(DUO_EINVAL, "%s: %s%s holds no held-out window of %zu tokens",
+        return duo_fail(DUO_EINVAL, "%s: %s%s holds no %s window of %zu tokens",
                         duo_tokens_path(tokens), domain < 0 ? "it" : "domain ",
-                        domain < 0 ? "" : duo_tokens_domain_name(tokens, (size_t)domain), T + 1);
+                        domain < 0 ? "" : duo_tokens_domain_name(tokens, (size_t)domain),
+                        split == DUO_HELD_OUT ? "held-out" : "training", T + 1);
     if (sequences->R == 0)
         return duo_fail(DUO_EINVAL, "%s: no window was asked for", duo_tokens_path(tokens));
     sequences->tokens = malloc(sequences->R * (T + 1) * sizeof *sequences->tokens);
     if (!sequences->tokens)
         return duo_fail(DUO_ENOMEM, "no memory for %zu sequences of %zu tokens", R, T + 1);
     for (size_t r = 0; r < sequences->R; r++)
-        duo_tokens_window(tokens, DUO_HELD_OUT, domain, T, r * held / sequences->R,
+        duo_tokens_window(tokens, split, domain, T, r * held / sequences->R,
                           sequences->tokens + r * (T + 1));
     const duo_status status = count_bytes(sequences, tokens);
     if (status != DUO_OK) duo_sequences_free(sequences);

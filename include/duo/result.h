@@ -1,0 +1,82 @@
+#ifndef DUO_RESULT_H
+#define DUO_RESULT_H
+
+#include "duo/baseline.h"
+#include "duo/oracle.h"
+
+/**
+ * Routes files: what one or several policies did on the same sequences.
+ *
+ *     /tokens [R, T+1]                        inputs and, one further, targets
+ *     /routes [R, T, L], /loss [R, T]         of the first policy
+ *     /policies/NAME/{routes,loss}            of every policy
+ *     /policies/NAME/usage [L, T, 3]          sequences that took skip, small, big there
+ *     /reference/{oracle,control,label_free}/routes [R, T, L+1, L], loss [R, T, L+1]
+ *     /reference/expected [R, T, L+1], /reference/drawn [R, T]      reference searches
+ *     /drawn [R, T]                           targets of a control in committed context
+ *     /fixed/patterns [L+1, L], /fixed/loss [L+1]
+ *
+ * with attributes that say how they were found. A file may be of work that is not finished: it
+ * holds `sequences_done` of `sequences`, and is whole in itself.
+ */
+
+/** How routes were found: the attributes of a routes file. A NULL text is not written. */
+typedef struct duo_routes_origin {
+    const char *policy;     /**< "oracle", "router", ... */
+    const char *budget;     /**< "4", "none", "schedule 6:2" */
+    const char *context;    /**< "committed", "reference" */
+    const char *reference;  /**< pattern of a reference context */
+    const char *method;     /**< "exact", "beam:8" */
+    const char *goal;       /**< "target", "label-free" */
+    const char *baselines;  /**< settings of those that are in the file */
+    duo_module_set modules; /**< allowed */
+    duo_hash model;         /**< duo_model_hash */
+    duo_hash tokens;        /**< duo_tokens_hash; zero: unknown */
+    uint64_t seed;
+} duo_routes_origin;
+
+typedef struct duo_named_trace {
+    char name[64]; /**< of a group in a file: no slash */
+    duo_trace trace;
+} duo_named_trace;
+
+/** What a routes file is made of. Rows from `done` on are still to be worked out. */
+typedef struct duo_results {
+    const duo_sequences *sequences; /**< all that are wanted; borrowed */
+    size_t L, done;
+    size_t n;
+    duo_named_trace *policies; /**< (n), at least one */
+    duo_reference *reference;  /**< NULL: none */
+    int32_t *drawn;            /**< (R, T), or NULL */
+    duo_fixed *fixed;          /**< NULL: none; not yet known while its patterns are NULL */
+} duo_results;
+
+/** Room for n policies, zeroed, and as the flags say for the rest. The caller names the policies,
+ *  and frees with duo_results_free. */
+duo_status duo_results_create(duo_results *results, const duo_sequences *sequences, size_t L,
+                              size_t n, bool reference, bool drawn, bool fixed);
+void duo_results_free(duo_results *results);
+
+/** The policy of this name, or NULL. */
+const duo_trace *duo_results_find(const duo_results *results, const char *name);
+
+/** Write the rows that are done, at least one, atomically. */
+duo_status duo_results_write(const char *path, const duo_results *results,
+                             const duo_routes_origin *origin);
+
+/**
+ * Take over the rows that a file holds already; none when there is no file. What was found by other
+ * settings, for another model or on other tokens is DUO_EINVAL, and the file is left alone.
+ */
+duo_status duo_results_resume(duo_results *results, const char *path,
+                              const duo_routes_origin *origin);
+
+/**
+ * Read one policy of a routes file: "PATH" for the first, or "PATH#NAME". Everything is checked
+ * against the model: layers, modules, token ids, and its hash (another model is DUO_EINVAL). The
+ * caller frees sequences and trace.
+ */
+duo_status duo_routes_read(const char *path_and_name, const duo_model *model, duo_hash model_hash,
+                           duo_sequences *sequences, duo_trace *trace);
+
+#endif
