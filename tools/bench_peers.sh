@@ -76,6 +76,14 @@ duo_step() {
 install_peers
 build openblas peer_sgemm.c -DPEER_CBLAS -lopenblas
 build onednn peer_sgemm.c -ldnnl
+# An OpenBLAS older than the processor falls back to kernels without AVX, and PyTorch with it.
+if [ -x openblas ] && OPENBLAS_VERBOSE=2 ./openblas load 2>&1 | grep -qi 'core: *\(prescott\|generic\)'; then
+    if grep -q avx512f /proc/cpuinfo; then
+        export OPENBLAS_CORETYPE=SkylakeX
+    elif grep -q avx2 /proc/cpuinfo; then
+        export OPENBLAS_CORETYPE=Haswell
+    fi
+fi
 precisions='--precision fp32'
 if grep -q avx512_bf16 /proc/cpuinfo; then
     precisions='--precision fp32 bf16'
@@ -85,6 +93,9 @@ else # both would emulate it, PyTorch for minutes
 fi
 /usr/bin/python3 -c 'import torch; print("PyTorch", torch.__version__)' >versions 2>/dev/null ||
     for precision in fp32 bf16; do echo 'not installed' >"torch-$precision.missing"; done
+[ -n "${OPENBLAS_CORETYPE:-}" ] && cat >>versions <<NOTE
+OpenBLAS does not know this processor: OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE for it and PyTorch
+NOTE
 dpkg-query -W -f '${Package} ${Version}\n' libdnnl-dev libopenblas-dev 2>/dev/null >>versions
 
 for threads in 1 2; do

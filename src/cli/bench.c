@@ -63,7 +63,8 @@ static duo_status read_precisions(duo_precision precisions[PRECISIONS], size_t *
                                   const duo_list *list)
 {
     precisions[0] = DUO_FP32;
-    *n = 1;
+    precisions[1] = DUO_BF16;
+    *n = duo_kernels_isa() == DUO_ISA_AVX512BF16 ? 2 : 1;
     if (list->n == 0) return DUO_OK;
     if (list->n > PRECISIONS) return duo_fail(DUO_EUSAGE, "--precision: there are only fp32, bf16");
     *n = list->n;
@@ -238,7 +239,6 @@ static duo_status run(const duo_bench_setting *setting, const bool wanted[DUO_BE
     duo_machine machine;
     duo_bench *bench = NULL;
     duo_status status = duo_cli_check_output(json);
-    if (status == DUO_OK) status = duo_kernels_start(setting->threads[0]);
     if (status == DUO_OK) status = duo_bench_create(&bench, setting);
     if (status != DUO_OK) return status;
     duo_machine_describe(&machine);
@@ -268,6 +268,7 @@ static duo_status set_up_and_run(const bench_options *o)
                                  .context = &r};
     duo_status status = read_parts(wanted, &o->parts);
     if (status == DUO_OK) status = read_threads(threads, &setting.n_threads, &o->threads);
+    if (status == DUO_OK) status = duo_kernels_start(threads[0]);
     if (status == DUO_OK)
         status = read_precisions(precisions, &setting.n_precisions, &o->precisions);
     if (status == DUO_OK) status = read_recipe(&recipe, o);
@@ -281,6 +282,7 @@ static duo_status set_up_and_run(const bench_options *o)
     status = run(&setting, wanted, &r, o->json);
 
 done:
+    duo_kernels_stop();
     json_decref(r.rows);
     duo_recipe_free(recipe);
     return status;
@@ -297,8 +299,9 @@ duo_status duo_cli_bench(int argc, char **argv)
          DUO_OPTION_TEXT, &o.match, 0, 0},
         {"--threads", "N...", "numbers of threads to measure with (default 1 and all)",
          DUO_OPTION_LIST, &o.threads, 0, 0},
-        {"--precision", "P...", "of the operands of matrix products: fp32, bf16 (default fp32)",
-         DUO_OPTION_LIST, &o.precisions, 0, 0},
+        {"--precision", "P...",
+         "fp32, bf16: operands of matrix products (default those in hardware)", DUO_OPTION_LIST,
+         &o.precisions, 0, 0},
         {"--repeats", "N", "samples of a figure, of which the median counts (default 7)",
          DUO_OPTION_SIZE, &o.repeats, 1, 999},
         {"--recipe", "FILE", "model and batch of this recipe's first stage (default below)",
