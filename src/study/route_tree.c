@@ -7,7 +7,7 @@
 
 enum {
     BLOCK_NODES = 512,      /* activations of so many nodes stay in the cache */
-    BLOCK_LOGITS = 1 << 20, /* floats */
+    BLOCK_LOGITS = 2 << 20, /* floats */
     LEAST_BLOCK = 64
 };
 
