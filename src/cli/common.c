@@ -87,8 +87,7 @@ done:
     return status;
 }
 
-/* -1, all domains, for NULL. */
-static duo_status find_domain(int *domain, const duo_tokens *tokens, const char *name)
+duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name)
 {
     *domain = -1;
     if (!name) return DUO_OK;
@@ -118,7 +117,7 @@ duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
     if (windows->max_tokens > 0 && n > windows->max_tokens / T) n = windows->max_tokens / T;
     if (n == 0) n = 1;
     duo_status status = duo_cli_open_tokens(windows->tokens, checkpoint, &tokens);
-    if (status == DUO_OK) status = find_domain(&domain, tokens, domain_name);
+    if (status == DUO_OK) status = duo_cli_find_domain(&domain, tokens, domain_name);
     if (status == DUO_OK) status = duo_sequences_spread(sequences, tokens, split, domain, n, T);
     if (status == DUO_OK)
         printf("%zu x %zu %s tokens of %s%s%s\n", sequences->R, T,

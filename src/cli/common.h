@@ -30,6 +30,9 @@ duo_status duo_cli_open_model(const char *path, duo_precision precision,
 duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
                                duo_tokens **tokens);
 
+/** The domain of this name; -1, all domains, for NULL. DUO_EINVAL lists those that there are. */
+duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name);
+
 /** Which text a study looks at. */
 typedef struct duo_cli_windows {
     const char *tokens,

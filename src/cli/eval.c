@@ -7,11 +7,12 @@
 #include "common.h"
 #include "duo/kernels.h"
 #include "duo/result.h"
+#include "eval_choices.h"
 #include "options.h"
 #include "summary.h"
 
 typedef struct eval_options {
-    const char *checkpoint, *routes_out, *json;
+    const char *checkpoint, *routes_out, *json, *choices;
     duo_cli_windows windows;
     duo_list policies;
     size_t rows;
@@ -214,6 +215,19 @@ static duo_status write_json(const evaluation *e)
     return duo_fail(DUO_EIO, "%s: cannot be written", path);
 }
 
+static duo_status answer_choices(const evaluation *e)
+{
+    const eval_options *o = e->options;
+    if (o->routes_out) return duo_fail(DUO_EUSAGE, "--choices and --routes-out exclude each other");
+    const duo_policy **policies = calloc(e->n, sizeof *policies);
+    if (!policies) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", e->n);
+    for (size_t i = 0; i < e->n; i++) policies[i] = &e->measured[i].policy;
+    const duo_status status = duo_cli_answer_choices(o->choices, e->checkpoint, e->model, policies,
+                                                     e->n, o->seed, o->rows, o->json);
+    free(policies);
+    return status;
+}
+
 static duo_status evaluate(const eval_options *options)
 {
     evaluation e = {.options = options};
@@ -224,6 +238,10 @@ static duo_status evaluate(const eval_options *options)
     if (status != DUO_OK) return status;
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;
+    if (options->choices) {
+        status = answer_choices(&e);
+        goto done;
+    }
     if ((status = open_sequences(&e)) != DUO_OK) goto done;
     if ((status = measure_all(&e)) != DUO_OK) goto done;
     print_table(&e);
@@ -266,6 +284,8 @@ duo_status duo_cli_eval(int argc, char **argv)
          &o.windows.T, 1, 1e9},
         {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
+        {"--choices", "FILE", "answer the multiple choices of this JSONL file instead",
+         DUO_OPTION_TEXT, &o.choices, 0, 0},
         {"--layers", NULL, "also print the share of each module per layer", DUO_OPTION_FLAG,
          &o.layers, 0, 0},
         {"--routes-out", "FILE", "write routes and losses of all policies", DUO_OPTION_TEXT,
@@ -278,7 +298,9 @@ duo_status duo_cli_eval(int argc, char **argv)
         .description =
             "Measure a model on held-out text under routing policies: loss, perplexity, shares,\n"
             "FLOPs. Without --policy: small, random:0.5, big, and router where there is one. With\n"
-            "a file:ROUTES all policies run on the sequences of that file.",
+            "a file:ROUTES all policies run on the sequences of that file. --choices takes lines "
+            "of\n"
+            "{\"context\":C,\"choices\":[S,..],\"answer\":0}, of HellaSwag and of ARC.",
         .example = "duo eval checkpoints/quickstart --policy big --policy pattern:BSSSSSSB",
         .positionals = positionals,
         .n_positionals = sizeof positionals / sizeof *positionals,

@@ -18,6 +18,7 @@ static const struct {
     {"train", duo_cli_train, "recipe -> stages in order -> checkpoints, metrics"},
     {"eval", duo_cli_eval, "checkpoint + tokens -> loss, perplexity, shares under policies"},
     {"oracle", duo_cli_oracle, "checkpoint + tokens -> the best route of every token"},
+    {"choices", duo_cli_choices, "held-out text -> a multiple choice for eval"},
     {"generate", duo_cli_generate, "checkpoint + prompt -> text, and the route of each token"},
     {"probe", duo_cli_probe, "checkpoint + tokens + routes -> losses, logits, gradients"},
     {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
