@@ -281,7 +281,7 @@ static void multiply_stage(const product *p, const stage *s)
 {
     const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
-    const size_t wanted = 4 * (size_t)matmul.threads;
+    const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
     const size_t fitting =
         min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / DUO_STRIP * DUO_STRIP);
     const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), DUO_STRIP));

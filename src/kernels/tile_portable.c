@@ -70,7 +70,7 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
 
 #define PACK(name) name##_fp32
 #define PACK_PER_UNIT 1
-#define PACK_UNIT(a, b) (a)
+#define PACK_UNIT(a, b) ((void)(b), (a))
 #define PACK_LANES LANES
 #define PACK_TRANSPOSE transpose
 #include "tile_pack.h"
@@ -78,7 +78,7 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
 #undef PACK
 #undef PACK_UNIT
 #define PACK(name) name##_rounded
-#define PACK_UNIT(a, b) duo_bf16_rounded(a)
+#define PACK_UNIT(a, b) ((void)(b), duo_bf16_rounded(a))
 #include "tile_pack.h"
 
 #define ROW_OF_TILES(rows)                                                                         \
