@@ -24,7 +24,7 @@ duo_status study_pattern_other(duo_module *other, duo_module_set modules, const 
 
 void study_pattern_first(uint8_t *pattern, size_t L, size_t big, duo_module other)
 {
-    memset(pattern, other, L - big);
+    memset(pattern, (int)other, L - big);
     memset(pattern + L - big, DUO_BIG, big);
 }
 

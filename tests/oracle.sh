@@ -1,0 +1,122 @@
+#!/bin/sh
+# The command oracle: results that a stopped run goes on with, files of something else left alone,
+# tables and files; multiple choice from the command line.
+# Usage: oracle.sh DUO MAKE_CHECKPOINT
+set -u
+duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
+folder=$(mktemp -d) || exit 1
+trap 'rm -r "$folder"' EXIT
+cd "$folder" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+
+fail() {
+    echo "oracle: $*"
+    failures=$((failures + 1))
+}
+
+# says STATUS LINE ARGUMENT...: the last line of stderr is this, or there is none.
+says() {
+    status=$1 message=$2
+    shift 2
+    "$duo" "$@" >out 2>err
+    got=$?
+    [ "$got" = "$status" ] && [ "$(tail -n 1 err)" = "$message" ] ||
+        fail "$*: status $got, stderr: $(cat err)"
+}
+
+# begins STATUS TEXT ARGUMENT...: stderr is one line that begins so.
+begins() {
+    status=$1 message=$2
+    shift 2
+    "$duo" "$@" >out 2>err
+    got=$?
+    case "$(cat err)" in
+    "$message"*) [ "$got" = "$status" ] && [ "$(wc -l <err)" = 1 ] && return ;;
+    esac
+    fail "$*: status $got, stderr: $(cat err)"
+}
+
+# shows TEXT: the last stdout holds it.
+shows() {
+    grep -qF -e "$1" out || fail "no '$1' in: $(cat out)"
+}
+
+awk 'BEGIN {
+    srand(3)
+    n = split("the king cat stone river ship child sees takes loves breaks", word)
+    for (i = 0; i < 9000; i++) printf "%s%s", word[int(rand() * n) + 1], i % 9 ? " " : ".\n"
+}' >text.txt
+head -c 20000 text.txt >held_out.txt
+prepare() { "$duo" prepare --vocab-size 290 --input text.txt "$@" >log 2>&1 || fail "$(cat log)"; }
+prepare --output tokens.h5 --held-out held_out.txt
+"$make_checkpoint" m.h5 tokenizer=tokens.h5 n_layers=5 modules=small,big max_seq=32 || exit 1
+"$make_checkpoint" other.h5 tokenizer=tokens.h5 n_layers=5 modules=small,big max_seq=32 seed=2 || exit 1
+oracle() { says 0 '' oracle m.h5 --tokens tokens.h5 "$@"; }
+
+# A committed search with its control: every policy is in the file and can be measured again.
+oracle --windows 6 --budget 2 --control --output a.h5 --difficulty d.jsonl --json a.json
+shows 'oracle over small,big, budget 2 of 5 layers, exact, committed context'
+shows 'corrected gain'
+[ "$(wc -l <d.jsonl)" = $((6 * 32)) ] || fail "difficulty: $(wc -l <d.jsonl) lines"
+says 0 '' eval m.h5 --policy file:a.h5 --policy file:a.h5#control --policy file:a.h5#small --policy big
+found=$("$duo" inspect a.h5 --values /loss | tr ' ' '\n' | awk 'NF { s += $1; n++ } END { print s / n }')
+awk -v found="$found" '$1 == "file:a.h5" { d = $2 - found } END { exit !(d < 0.001 && d > -0.001) }' out ||
+    fail "another loss than $found: $(cat out)"
+says 1 'duo: a.h5: holds no policy nothing; duo inspect lists them' eval m.h5 --policy file:a.h5#nothing
+
+# The same command again does nothing more; stopped work goes on to the same bytes.
+cp a.h5 before.h5
+oracle --windows 6 --budget 2 --control --output a.h5
+shows 'a.h5: 6 of 6 sequences are there already'
+cmp a.h5 before.h5 || fail 'a finished file was changed'
+long() { exec "$duo" oracle m.h5 --tokens tokens.h5 --windows 100 --compare --random 20 --fixed-windows 2 --output "$1" >out 2>err; }
+(long whole.h5) || fail "$(cat err)"
+(long parts.h5) &
+sleep 1
+kill -TERM $! 2>/dev/null
+wait $! || fail "a stop is no failure: $(cat err)"
+[ -e parts.h5 ] && ! cmp -s whole.h5 parts.h5 && ! grep -q 'sequences are in parts.h5; the same command goes on' out &&
+    fail "stopped: $(cat out err)"
+(long parts.h5) || fail "$(cat err)"
+cmp whole.h5 parts.h5 || fail 'stopped and gone on with, the results differ'
+
+# Something else is refused in one line, and what is there stays.
+again() { begins 1 "$1" oracle "$2" --tokens "$3" --windows 6 --budget "$4" --control --output a.h5; }
+again 'duo: a.h5: holds results with budget 2, wanted is 3; give another output' m.h5 tokens.h5 3
+again 'duo: a.h5: holds results with model_hash ' other.h5 tokens.h5 2
+head -c 12000 held_out.txt >other.txt
+prepare --output later.h5 --held-out other.txt
+again 'duo: a.h5: holds results with tokens_hash ' m.h5 later.h5 2
+head -c 70000 a.h5 >cut.h5
+begins 1 'duo: cut.h5: ' oracle m.h5 --tokens tokens.h5 --windows 6 --budget 2 --control --output cut.h5
+cmp a.h5 before.h5 || fail 'a refused run changed the file'
+begins 1 'duo: ' oracle m.h5 --tokens tokens.h5 --budget 6
+begins 2 'duo oracle: ' oracle m.h5 --tokens tokens.h5 --budget six
+says 2 "duo oracle: --method: 'width' is none of exact, beam:W, greedy:W" oracle m.h5 --method width
+says 1 'duo: schedule 9:2: the model has 5 layers' oracle m.h5 --tokens tokens.h5 --schedule 9:2
+says 1 'duo: --compare: patterns are of big and one other module' oracle m.h5 --tokens tokens.h5 --skip --compare
+
+# The comparison: reference context holds its control; a budget by position.
+oracle --max-tokens 200 --compare --schedule 4:2 --random 5 --tsv c.tsv --json c.json
+shows '6 x 32 held-out tokens'
+shows 'label-free'
+shows 'schedule 4:2'
+[ "$(grep -c '^fixed' c.tsv)" = 6 ] && [ "$(grep -c '^oracle' c.tsv)" = 7 ] || fail "$(cat c.tsv)"
+grep -q '"corrected_error"' c.json || fail "$(cat c.json)"
+oracle --windows 2 --context reference --reference BSBSB --budget 0..2
+shows 'reference context BSBSB'
+oracle --windows 2 --schedule 4:1 --goal label-free
+shows 'label-free over small,big, budget schedule 4:1 of 5 layers'
+
+# Multiple choice.
+says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl
+[ "$(wc -l <c.jsonl)" = 20 ] || fail "$(cat out)"
+says 0 '' eval m.h5 --choices c.jsonl --policy big --policy random:0.5 --json e.json
+shows '20 items of c.jsonl, chance 25.0 %'
+[ "$(wc -l <e.json)" = 2 ] || fail "$(cat e.json)"
+echo '{"context": "the", "choices": [" king"], "answer": 0}' >bad.jsonl
+says 1 'duo: bad.jsonl:1: needs an array of two or more choices' eval m.h5 --choices bad.jsonl
+says 1 'duo: policy file:a.h5: holds the routes of other texts' eval m.h5 --choices c.jsonl --policy file:a.h5
+
+[ "$failures" = 0 ]
