@@ -15,13 +15,13 @@ function(duo_durability_test name script)
     set_tests_properties(${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77)
 endfunction()
 
-duo_durability_test(faults faults.sh $<TARGET_FILE:faults> 44 0)
+duo_durability_test(faults faults.sh $<TARGET_FILE:faults> 27 0)
 add_executable(power_loss power_loss.c disk_model.c)
 target_link_libraries(power_loss PRIVATE duo_checkpoint)
 duo_durability_test(power_loss power_loss.sh
     $<TARGET_FILE:recorder> $<TARGET_FILE:power_loss> 400 0)
 # Tensors of 1 MiB, for which space is reserved.
-duo_durability_test(faults_large faults.sh $<TARGET_FILE:faults> 12 0
+duo_durability_test(faults_large faults.sh $<TARGET_FILE:faults> 9 0
     --set model.d_big=8192 --set model.n_layers=1)
 duo_durability_test(full_disk full_disk.sh)
 duo_durability_test(kills kills.sh 15 1)
