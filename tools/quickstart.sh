@@ -32,11 +32,8 @@ else
 fi
 
 say "oracle: the best route of every token, 4 of 8 layers big"
-if [ $oracle -nt $run/latest ]; then
-    echo "$oracle is up to date"
-else
-    $duo oracle $run --budget 4 --windows 64 --output $oracle
-fi
+[ $oracle -nt $run/latest ] || rm -f $oracle # of an older model
+$duo oracle $run --budget 4 --windows 64 --output $oracle
 
 say "a text"
 $duo generate $run --prompt "It was a fine morning, and" --max-tokens 60 --policy router --seed 1

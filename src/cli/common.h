@@ -36,7 +36,7 @@ duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char
 /** Which text a study looks at. */
 typedef struct duo_cli_windows {
     const char *tokens,
-        *domain; /**< NULL: the token file of the checkpoint's recipe; all domains */
+        *domain;       /**< NULL: the token file of the checkpoint's recipe; all domains */
     size_t n, T;       /**< windows, and tokens of one; T 0: all that the model sees */
     size_t max_tokens; /**< fewer windows, but at least one, so that there are no more; 0: any */
 } duo_cli_windows;

@@ -179,11 +179,12 @@ static void print_comparison(const duo_oracle_study *s, const duo_oracle_row *ro
         if (rows[i].big == DUO_ANY_BIG)
             printf("%-20s %s, big %.1f %%\n", rows[i].label, perplexity_text(text, &rows[i]),
                    100 * rows[i].share);
-    printf("oracle, label-free%s and random-per-token choose for every token%s; "
-           "random-per-sequence\nonce for a sequence, by its loss; fixed: one of %zu patterns for "
+    printf("for every token: oracle, label-free%s in %s context%s%s, random-per-token behind %s.\n"
+           "random-per-sequence: once for a sequence, by its loss. fixed: one of %zu patterns for "
            "all, chosen on %s.\n",
-           s->options->schedules.n > 0 ? ", schedules" : "",
-           s->in_reference ? " in reference context" : "", s->results.fixed->evaluated,
+           s->options->schedules.n > 0 ? ", schedules" : "", s->origin.context,
+           s->in_reference ? " " : "", s->in_reference ? s->options->reference : "",
+           s->options->reference, s->results.fixed->evaluated,
            s->options->training_windows > 0 ? "training windows" : "these very windows");
 }
 

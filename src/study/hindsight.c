@@ -27,7 +27,8 @@ static const duo_estimate unknown = {NAN, NAN};
 
 /* Whether all tokens took this module at every layer with so many big: then the best of them is the
  * only one, or as good as it. */
-static bool all_take(const duo_route_curve *curve, size_t tokens, size_t L, size_t big, duo_module m)
+static bool all_take(const duo_route_curve *curve, size_t tokens, size_t L, size_t big,
+                     duo_module m)
 {
     for (size_t n = 0; n < tokens; n++)
         for (size_t l = 0; l < L; l++)
