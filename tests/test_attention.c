@@ -115,6 +115,25 @@ START_TEST(backward_matches_central_differences)
 }
 END_TEST
 
+/* The softmax of one key is 1 whatever its score: rounding must not make a gradient of that. */
+START_TEST(a_single_position_gives_its_scores_no_gradient)
+{
+    if (!start_isa(_i, 1)) return;
+    fixture f = setup((duo_attention_shape){.B = 3, .T = 1, .H = 4, .Hkv = 2, .D = 24});
+    float *dq = gradcheck_numbers(f.n_q, 8), *dk = gradcheck_numbers(f.n_kv, 9);
+    float *dv = gradcheck_numbers(f.n_kv, 10);
+    forward(&f);
+    duo_attention_backward(dq, dk, dv, f.w, f.q, f.k, f.v, f.y, f.lse, f.s, f.scratch);
+    for (size_t i = 0; i < f.n_q; i++) ck_assert(dq[i] == 0.0f);
+    for (size_t i = 0; i < f.n_kv; i++) ck_assert(dk[i] == 0.0f);
+    free(dq);
+    free(dk);
+    free(dv);
+    teardown(&f);
+    duo_kernels_stop();
+}
+END_TEST
+
 /* A far larger score than the rest must neither overflow nor lose the softmax. */
 START_TEST(large_scores_stay_finite)
 {
@@ -263,6 +282,7 @@ int main(void)
     const TTest *const tests[] = {
         forward_matches_the_definition,
         backward_matches_central_differences,
+        a_single_position_gives_its_scores_no_gradient,
         large_scores_stay_finite,
         a_query_does_not_see_the_future,
         bits_do_not_depend_on_threads,

@@ -147,10 +147,9 @@ static void backward_block(float *dq, head kv, const float *dy, const float *q, 
     copy_rows(dy_rows, D, dy + t0 * q_row, q_row, n, D);
     fill_lanes(q_lanes, q_rows, D, n, D);
     fill_lanes(dy_lanes, dy_rows, D, n, D);
-    for (size_t l = 0; l < n; l++) {
-        lane_lse[l] = lse[(t0 + l) * s.H];
-        delta[l] = rows->dot(dy_rows + l * D, y + (t0 + l) * q_row, D);
-    }
+    fill_lanes(dq_rows, y + t0 * q_row, q_row, n, D);
+    rows->lane_dots(delta, dq_rows, dy_lanes, n, D); /* in the order in which dp is summed */
+    for (size_t l = 0; l < n; l++) lane_lse[l] = lse[(t0 + l) * s.H];
     for (size_t j = 0; j < t0 + n; j += KEYS) {
         const size_t keys = t0 + n - j < KEYS ? t0 + n - j : KEYS, at = j * D;
         const ptrdiff_t first = (ptrdiff_t)t0 - (ptrdiff_t)j;

@@ -136,15 +136,14 @@ static void scores(float *s, const float *keys, size_t row, const float *lanes, 
                    hidden_lanes(j, first) / WIDTH * WIDTH, end, 1);
 }
 
-/* The scores of n keys become weights exp(factor s - top), which are added to sum in their order.
- */
+/* The scores of n keys become weights exp(factor (s - top)), exactly 1 at the top, which are added
+ * to sum in their order. */
 __attribute__((always_inline)) static inline vec weigh(float *s, float factor, vec top, vec sum,
                                                        const size_t n)
 {
     vec p[BATCH];
 #pragma GCC unroll 4
-    for (size_t i = 0; i < n; i++)
-        p[i] = vec_fma(vec_set(factor), vec_load(s + i * DUO_LANES), -top);
+    for (size_t i = 0; i < n; i++) p[i] = vec_set(factor) * (vec_load(s + i * DUO_LANES) - top);
     vec_exp(p, n);
 #pragma GCC unroll 4
     for (size_t i = 0; i < n; i++) {
@@ -174,13 +173,13 @@ static void score_softmax(float *s, float *inverse, float *lse, float factor, si
             for (size_t i = 0; i < 4; i++)
                 max[i] = vec_max(vec_load(s_l + (j + i) * DUO_LANES), max[i]);
         for (; j < open; j++) max[0] = vec_max(vec_load(s_l + j * DUO_LANES), max[0]);
-        const vec top = vec_max(vec_max(max[0], max[1]), vec_max(max[2], max[3])) * vec_set(factor);
+        const vec top = vec_max(vec_max(max[0], max[1]), vec_max(max[2], max[3]));
         vec total = vec_set(0.0f);
         j = 0;
         for (; j + BATCH <= keys; j += BATCH)
             total = weigh(s_l + j * DUO_LANES, factor, top, total, BATCH);
         for (; j < keys; j++) total = weigh(s_l + j * DUO_LANES, factor, top, total, 1);
-        vec_store(shift + l, top);
+        vec_store(shift + l, top * vec_set(factor));
         vec_store(sum + l, total);
     }
     const size_t end = (n_lanes + WIDTH - 1) / WIDTH * WIDTH;
