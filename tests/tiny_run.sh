@@ -20,6 +20,8 @@ enter_scratch() {
 }
 
 leave_scratch() {
+    jobs -p | xargs -r kill -9 2>/dev/null || true # a run that is left would make its folder again
+    wait
     cd /
     rm -rf "$work"
 }
