@@ -13,16 +13,16 @@
 typedef struct fixture {
     duo_model *model;
     size_t B, T, L, M, V;
-    bool keep_kv, forward_only;
+    bool keep_kv, forward_only, routers;
     duo_arena arena;
     duo_pass *pass;
     duo_tree gradient;
     duo_routing routing;
-    int32_t *tokens; /* (B, T+1) */
-    uint8_t *routes; /* (B, T, L) */
-    float *noise;    /* (B, T, L, M) */
-    float *loss;     /* (B, T) */
-    float *budget;   /* (B) */
+    int32_t *tokens;         /* (B, T+1) */
+    uint8_t *routes;         /* (B, T, L) */
+    float *noise;            /* (B, T, L, M) */
+    float *loss;             /* (B, T) */
+    duo_router_terms *terms; /* (B) */
 } fixture;
 
 static inline void ok(duo_status status)
@@ -38,6 +38,7 @@ static inline void lay_out_fixture(fixture *f, duo_group_set groups, duo_arena *
                                   .T = f->T,
                                   .backward = !f->forward_only,
                                   .gumbel = f->M > 0,
+                                  .routers = f->routers,
                                   .keep_kv = f->keep_kv};
     f->pass = duo_pass_take(params, shape, arena);
     duo_tree_take(&f->gradient, params, groups, arena);
@@ -45,7 +46,7 @@ static inline void lay_out_fixture(fixture *f, duo_group_set groups, duo_arena *
     f->routes = DUO_TAKE(arena, uint8_t, N * f->L);
     f->noise = DUO_TAKE(arena, float, N * f->L * f->M);
     f->loss = DUO_TAKE(arena, float, N);
-    f->budget = DUO_TAKE(arena, float, f->B);
+    f->terms = DUO_TAKE(arena, duo_router_terms, f->B);
 }
 
 /* Around f->model, with f->B, f->T and the flags set: random tokens, routes of all modules. */
@@ -100,21 +101,21 @@ static inline void use_gumbel(fixture *f, bool straight_through)
                                .noise = f->noise,
                                .tau = 0.7f,
                                .straight_through = straight_through,
-                               .target = {0.2, -1.0, 0.3}};
+                               .loss = {.alpha = 1, .target = {0.2, -1.0, 0.3}}};
 }
 
-enum { DBUDGET = 3 };
+enum { DROUTER = 3 };
 
-/* sum(loss) + DBUDGET * sum(budget): the scalar whose gradient backward() leaves. */
+/* sum(loss) + DROUTER * sum(router loss): the scalar whose gradient backward() leaves. */
 static inline double forward(fixture *f)
 {
     double sum = 0;
     duo_pass_forward(f->pass, f->model, f->tokens, &f->routing);
     duo_pass_loss(f->pass, f->model, f->loss, NULL, 0);
     for (size_t n = 0; n < f->B * f->T; n++) sum += (double)f->loss[n];
-    if (f->routing.kind != DUO_ROUTING_GUMBEL) return sum;
-    duo_pass_budget_loss(f->pass, &f->routing, f->budget);
-    for (size_t b = 0; b < f->B; b++) sum += DBUDGET * (double)f->budget[b];
+    if (f->routing.kind != DUO_ROUTING_GUMBEL && !f->routers) return sum;
+    duo_pass_router_loss(f->pass, &f->routing, f->terms);
+    for (size_t b = 0; b < f->B; b++) sum += DROUTER * f->terms[b].total;
     return sum;
 }
 
@@ -123,7 +124,7 @@ static inline void backward(fixture *f)
 {
     duo_pass_forward(f->pass, f->model, f->tokens, &f->routing);
     duo_pass_loss(f->pass, f->model, f->loss, &f->gradient, 1.0f);
-    duo_pass_backward(f->pass, f->model, &f->routing, &f->gradient, DBUDGET);
+    duo_pass_backward(f->pass, f->model, &f->routing, &f->gradient, DROUTER);
 }
 
 static inline int run_suite(const char *name, const TTest *const *tests, size_t count)

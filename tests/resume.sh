@@ -34,7 +34,7 @@ data { tokens = "tokens.h5" }
 stage dense { steps = 30  batch_size = 5  micro_batch = 1  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
 stage small { steps = 30  batch_size = 6  micro_batch = 2  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
 stage duo { steps = 300  batch_size = 12  micro_batch = 2  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
-stage router { steps = 200  batch_size = 6  micro_batch = 3  budget = 1  straight_through = true  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
+stage router { steps = 200  batch_size = 6  micro_batch = 3  budget = 1  straight_through = true  penalty = lagrangian  train = "router+small"  router_hidden = 8  router_inputs = "previous,position"  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
 CONF
 
 OMP_NUM_THREADS=2 "$duo" train tiny.conf --checkpoints whole >whole.log 2>&1 ||

@@ -399,6 +399,61 @@ START_TEST(tensors_that_cannot_be_used)
 }
 END_TEST
 
+/* A router with a hidden layer and every input, calibrated, in the middle of a dual ascent. */
+START_TEST(all_that_routers_have_comes_back)
+{
+    sample s;
+    duo_config config = sample_config();
+    duo_checkpoint *c;
+    duo_model *model;
+    config.router_hidden = 4;
+    config.router_inputs = (1u << DUO_ROUTER_INPUTS) - 1;
+    make_sample_of(&s, &config, DUO_GROUP_BIT(DUO_GROUP_ROUTER));
+    s.progress.multiplier[DUO_BIG] = -0.1;
+    for (size_t i = 0; i < 3 * DUO_MODULES; i++) s.model->thresholds[i] = (float)i / 7;
+    ok(duo_checkpoint_save("x.h5", &s.state));
+    ok(duo_checkpoint_open(&c, "x.h5"));
+    ck_assert(duo_config_same_routers(duo_checkpoint_config(c), &config));
+    ck_assert_double_eq(duo_checkpoint_progress(c)->multiplier[DUO_BIG], -0.1);
+    ck_assert_double_eq(duo_checkpoint_progress(c)->multiplier[DUO_SMALL], 0);
+    ck_assert_uint_eq(duo_checkpoint_seed(c), 7);
+    ok(duo_checkpoint_model(c, &model));
+    same_tree(&model->weights, &s.model->weights);
+    ck_assert_mem_eq(model->thresholds, s.model->thresholds, 9 * sizeof(float));
+    ck_assert_float_eq(model->rule.threshold[DUO_BIG], model->thresholds[3 + DUO_BIG]);
+    duo_model_free(model);
+    duo_checkpoint_close(c);
+
+    write_edited("edited.h5", "x.h5", &(edit){NOT_A_NUMBER, .object = "/calibration/thresholds"});
+    ok(duo_checkpoint_open(&c, "edited.h5"));
+    refused(duo_checkpoint_model(c, &model), DUO_EDATA,
+            "edited.h5: dataset /calibration/thresholds is not finite");
+    duo_checkpoint_close(c);
+    s.progress.multiplier[DUO_SMALL] = NAN;
+    refused(duo_checkpoint_save("y.h5", &s.state), DUO_ENUMBER, "multiplier_small is nan");
+    free_sample(&s);
+}
+END_TEST
+
+START_TEST(hash_without_routers_is_that_of_the_language_model)
+{
+    sample s, t;
+    duo_config config = sample_config();
+    make_sample_of(&s, &config, 0);
+    config.router_modules = 0;
+    make_sample_of(&t, &config, 0);
+    for (size_t i = 0; i < t.model->params.n; i++) {
+        const duo_param *p = &t.model->params.table[i];
+        memcpy(t.model->weights.tensors[i], duo_tree_at(&s.model->weights, p->layer, p->slot),
+               p->count * sizeof(float));
+    }
+    ck_assert(duo_hash_equal(duo_model_hash_without_routers(s.model), duo_model_hash(t.model)));
+    ck_assert(!duo_hash_equal(duo_model_hash(s.model), duo_model_hash(t.model)));
+    free_sample(&s);
+    free_sample(&t);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {everything_comes_back,
@@ -409,6 +464,8 @@ int main(void)
                                   a_state_that_is_not_finite,
                                   sealed_nonsense,
                                   other_files,
-                                  tensors_that_cannot_be_used};
+                                  tensors_that_cannot_be_used,
+                                  all_that_routers_have_comes_back,
+                                  hash_without_routers_is_that_of_the_language_model};
     return run_suite("checkpoint", tests, sizeof tests / sizeof tests[0]);
 }

@@ -190,7 +190,7 @@ static void compute_nodes(node_values *n, const duo_model *model, decoder *d, bo
     duo_nodes_attend(d->nodes, model, 1, n->x, n->h, keep ? n->k : NULL, keep ? n->v : NULL,
                      &d->cache, sequences, positions, NODES);
     duo_nodes_ffn(d->nodes, model, 1, DUO_BIG, n->y, to, n->h, from, NODES);
-    duo_nodes_route(d->nodes, model, 1, n->routes, 2, n->h, NODES);
+    duo_nodes_route(d->nodes, model, NULL, 1, n->routes + 1, 2, n->h, positions, NODES);
     duo_nodes_logits(d->nodes, model, n->logits, n->x, NODES);
 }
 

@@ -81,7 +81,7 @@ START_TEST(gradients_of_soft_routes_match_differences)
         fixture f = make_fixture(&config, 2, 9);
         use_gumbel(&f, false);
         for (duo_module m = 0; m < DUO_MODULES; m++)
-            if (!duo_module_in(cases[i].modules, m)) f.routing.target[m] = -1;
+            if (!duo_module_in(cases[i].modules, m)) f.routing.loss.target[m] = -1;
         if (cases[i].unused == 0) {
             check_gradients(&f);
         } else {
@@ -120,7 +120,7 @@ START_TEST(straight_through_gradient_follows_its_formula)
     memset(duo_tree_at(&f.model->weights, 0, DUO_P_ROUTER_WEIGHT), 0,
            M * config.d_model * sizeof(float));
     use_gumbel(&f, true);
-    for (size_t m = 0; m < M; m++) f.routing.target[m] = -1;
+    for (size_t m = 0; m < M; m++) f.routing.loss.target[m] = -1;
     backward(&f);
     const float *dbias = duo_tree_at(&f.gradient, 0, DUO_P_ROUTER_BIAS);
     const float tau = f.routing.tau;

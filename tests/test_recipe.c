@@ -193,6 +193,44 @@ START_TEST(floats_come_back_to_the_last_bit)
 }
 END_TEST
 
+START_TEST(keys_of_routers)
+{
+    duo_recipe *recipe = NULL, *again = NULL;
+    parse(
+        &recipe, TOP MODEL
+        "stage router { steps = 500 router_hidden = 64 router_inputs = 'position,budget'\n"
+        "  budget_max = 2 train = 'router+small' router_lr = 0.5 penalty = hinge dual_lr = 2\n"
+        "  balance = 3 z_loss = 4 tau_tail = 5 hard_tail = 6 calibrate = 7 teacher = 'r.h5'\n"
+        "  teach = 8 focal = 9 language = 10 }\n"
+        "stage flops { kind = router steps = 5 budget = 1 penalty = flops target_flops = 1e6 }\n");
+    char *text = duo_recipe_text(recipe);
+    ck_assert_ptr_nonnull(text);
+    parse(&again, text);
+    for (size_t i = 0; i < 2; i++) {
+        const duo_stage_recipe *s = &(i ? again : recipe)->stages[0];
+        ck_assert_uint_eq(s->router_hidden, 64);
+        ck_assert_uint_eq(s->router_inputs, 1u << DUO_INPUT_BUDGET | 1u << DUO_INPUT_POSITION);
+        ck_assert_double_eq(s->budget_min, 0);
+        ck_assert_double_eq(s->budget_max, 2);
+        ck_assert_double_eq(s->target[DUO_BIG], 0.25); /* the middle, of 4 layers */
+        ck_assert_int_eq(s->train, DUO_TRAIN_ROUTER_SMALL);
+        ck_assert_int_eq(s->penalty, DUO_PENALTY_HINGE);
+        const double reals[] = {s->router_lr, s->dual_lr, s->balance, s->z_loss,
+                                s->teach,     s->focal,   s->language};
+        const double want[] = {0.5, 2, 3, 4, 8, 9, 10};
+        ck_assert_mem_eq(reals, want, sizeof want);
+        ck_assert_uint_eq(s->tau_tail, 5);
+        ck_assert_uint_eq(s->hard_tail, 6);
+        ck_assert_uint_eq(s->calibrate, 7);
+        ck_assert_str_eq(s->teacher, "r.h5");
+        ck_assert_double_eq((i ? again : recipe)->stages[1].target_flops, 1e6);
+    }
+    free(text);
+    duo_recipe_free(recipe);
+    duo_recipe_free(again);
+}
+END_TEST
+
 START_TEST(large_numbers_are_written_without_a_plus)
 {
     duo_recipe *first = NULL, *second = NULL;
@@ -324,6 +362,16 @@ static const struct {
      "x.conf:5: stage.router.target_big: the targets sum to 1.1, above 1"},
     {ROUTER("budget = 2\ntau_end = 2"), "x.conf:5: stage.router.tau_end: 2 is above tau_start, 1"},
     {ROUTER("budget = 2\ntau_end = 0"), "x.conf:5: stage.router.tau_end: 0 is outside..."},
+    {ROUTER("budget = 2\nbudget_max = 3"),
+     "x.conf:5: stage.router.budget_max: only routers with the budget among their inputs use it"},
+    {ROUTER("router_inputs = budget\npenalty = lagrangian"),
+     "x.conf:5: stage.router.penalty: lagrangian has one multiplier..."},
+    {ROUTER("budget = 2\ntarget_flops = 9"),
+     "x.conf:5: stage.router.target_flops: only the penalty flops has use for it"},
+    {ROUTER("budget = 2\nteacher = r.h5\ntrain = all"),
+     "x.conf:6: stage.router.train: a teacher with language = 0 trains routers alone"},
+    {ROUTER("budget = 2\nrouter_inputs = colour"),
+     "x.conf:5: stage.router.router_inputs: 'colour' is neither none nor some of..."},
 };
 
 START_TEST(mistake_is_named_with_its_line)
@@ -525,6 +573,7 @@ int main(void)
     tcase_add_test(values, every_value_is_read);
     tcase_add_test(values, text_gives_the_recipe_back);
     tcase_add_test(values, floats_come_back_to_the_last_bit);
+    tcase_add_test(values, keys_of_routers);
     tcase_add_test(values, large_numbers_are_written_without_a_plus);
     suite_add_tcase(suite, values);
     TCase *refusals = tcase_create("refusals");

@@ -101,7 +101,9 @@ START_TEST(adding_routers_keeps_everything_else)
     ok(duo_model_create(&with, &config));
     duo_model_init(model, DUO_ALL_GROUPS, 9);
     duo_model_init(with, DUO_ALL_GROUPS, 9);
-    ok(duo_model_add_routers(&with, 1 << DUO_SMALL | 1 << DUO_BIG, 4));
+    duo_config two = config;
+    two.router_modules = 1 << DUO_SMALL | 1 << DUO_BIG;
+    ok(duo_model_add_routers(&with, &two, 4));
     ck_assert_uint_eq(duo_params_count(&with->params, DUO_GROUP_BIT(DUO_GROUP_ROUTER)),
                       config.n_layers * (2 * config.d_model + 2));
     for (size_t i = 0; i < model->params.n; i++) {

@@ -7,6 +7,15 @@
 
 enum { DUO_CHECKPOINT_VERSION = 1 };
 
+/**
+ * Beyond linear routers on the hidden state, a file holds: attributes router_hidden and
+ * router_inputs ("budget,previous,position") of /model; layers/NN/router/hidden/{weight [H, C],
+ * bias [H]}, where router/weight is [M, H]; layers/NN/router/{budget [H or M, 9], previous [H or M,
+ * M], position [H or M, K]}. After a calibration /calibration/thresholds [1 or n_layers + 1, 3]: of
+ * skip, small and big; with the budget as an input a row for each number of big layers. Multipliers
+ * that are not 0: attributes multiplier_MODULE of /train. What is absent is 0.
+ */
+
 /** What a checkpoint is made of; all borrowed. */
 typedef struct duo_checkpoint_state {
     const duo_model *model;
@@ -48,6 +57,8 @@ const char *duo_checkpoint_stage(const duo_checkpoint *checkpoint);
 const void *duo_checkpoint_tokenizer(const duo_checkpoint *checkpoint, size_t *bytes);
 const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
+/** Of its run's random numbers. */
+uint64_t duo_checkpoint_seed(const duo_checkpoint *checkpoint);
 /** Instruction set that trained it, as duo_isa_name gives it. */
 const char *duo_checkpoint_isa(const duo_checkpoint *checkpoint);
 
@@ -64,6 +75,8 @@ duo_status duo_checkpoint_moments(const duo_checkpoint *checkpoint, duo_tree *m,
  * that of the dataset in the index of a file.
  */
 duo_hash duo_model_hash(const duo_model *model);
+/** And that which it had before it got routers. */
+duo_hash duo_model_hash_without_routers(const duo_model *model);
 
 /* ---------------------------------------------------------------- run folder */
 

@@ -25,6 +25,33 @@ char *duo_module_set_text(char text[16], duo_module_set set);
 /** Reads that form; false for an unknown or repeated name. */
 bool duo_module_set_parse(duo_module_set *set, const char *text);
 
+/** What routers read besides the hidden state. */
+typedef enum duo_router_input {
+    DUO_INPUT_BUDGET,   /**< the wanted share of big */
+    DUO_INPUT_PREVIOUS, /**< the module that the token took in the layer below */
+    DUO_INPUT_POSITION, /**< the token's place in its sequence */
+    DUO_ROUTER_INPUTS
+} duo_router_input;
+
+typedef unsigned duo_router_inputs; /**< a set: bit 1 << input */
+
+static inline bool duo_router_reads(duo_router_inputs set, duo_router_input input)
+{
+    return (set >> input & 1u) != 0;
+}
+/** "budget,position", "none": at most 32 bytes with the NUL. Returns text. */
+char *duo_router_inputs_text(char text[32], duo_router_inputs set);
+/** Reads that form; false for an unknown or repeated name. */
+bool duo_router_inputs_parse(duo_router_inputs *set, const char *text);
+
+/** How shares of modules that are off their target are charged; the formulas stand in model.h. */
+typedef enum duo_penalty {
+    DUO_PENALTY_SQUARED,
+    DUO_PENALTY_HINGE,
+    DUO_PENALTY_FLOPS,
+    DUO_PENALTY_LAGRANGIAN
+} duo_penalty;
+
 typedef enum duo_arch { DUO_ARCH_LLAMA } duo_arch;
 
 /** The sizes of a model: everything that its parameters' shapes and its arithmetic depend on. */
@@ -36,6 +63,8 @@ typedef struct duo_config {
     double norm_eps, rope_theta;
     bool tied_embeddings;
     duo_module_set router_modules; /**< what the routers choose among; 0: no routers yet */
+    size_t router_hidden;          /**< width of their hidden layer; 0: they are linear */
+    duo_router_inputs router_inputs;
 } duo_config;
 
 /** Width of a head. */
@@ -49,6 +78,9 @@ static inline size_t duo_head_width(const duo_config *config)
  * (a file, or a recipe's section) and the key.
  */
 duo_status duo_config_check(const duo_config *config, const char *where);
+
+/** Have two configs the same routers? */
+bool duo_config_same_routers(const duo_config *a, const duo_config *b);
 
 /** The key of the first size in which two configs differ, routers aside; NULL when they agree. */
 const char *duo_config_difference(const duo_config *a, const duo_config *b);

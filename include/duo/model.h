@@ -46,6 +46,11 @@ typedef enum duo_slot {
     DUO_P_SMALL_DOWN,
     DUO_P_ROUTER_WEIGHT,
     DUO_P_ROUTER_BIAS,
+    DUO_P_ROUTER_HIDDEN, /**< the hidden layer's weight */
+    DUO_P_ROUTER_HIDDEN_BIAS,
+    DUO_P_ROUTER_BUDGET,
+    DUO_P_ROUTER_PREVIOUS,
+    DUO_P_ROUTER_POSITION,
     DUO_P_LAYER_KINDS,
     DUO_P_TOK_EMB = DUO_P_LAYER_KINDS,
     DUO_P_FINAL_NORM,
@@ -58,7 +63,8 @@ typedef enum duo_slot {
 typedef struct duo_param {
     char name[48]; /**< under /model, as in "layers/00/attn/q/weight" */
     duo_slot slot;
-    size_t layer; /**< 0 for tensors outside the layers */
+    unsigned stream; /**< of the random numbers behind its initial values */
+    size_t layer;    /**< 0 for tensors outside the layers */
     size_t rank, shape[2];
     size_t count;
     duo_group group;
@@ -105,11 +111,25 @@ static inline float *duo_tree_at(const duo_tree *tree, size_t layer, duo_slot sl
 
 /* ---------------------------------------------------------------- model */
 
+/**
+ * How routers decide at evaluation: the module of the largest logit less its threshold; the lower
+ * module wins a tie. With `exact` every token takes big in n_big layers, no more and no less: a
+ * token that has spent them takes the best other module, one that needs all layers left takes big.
+ */
+typedef struct duo_router_rule {
+    float budget; /**< share of big, which routers with that input are told */
+    float threshold[DUO_MODULES];
+    bool exact;
+    size_t n_big;
+} duo_router_rule;
+
 typedef struct duo_model {
     duo_params params;
     duo_tree weights;
-    duo_weight *linear; /**< (n_layers + 1, DUO_P_KINDS): the matrices, as products read them */
-    float *rope;        /**< (max_seq, D/2, 2) */
+    duo_weight *linear;   /**< (n_layers + 1, DUO_P_KINDS): the matrices, as products read them */
+    float *rope;          /**< (max_seq, D/2, 2) */
+    float *thresholds;    /**< (duo_threshold_rows, DUO_MODULES), zero until they are calibrated */
+    duo_router_rule rule; /**< of DUO_ROUTING_ROUTER where nothing else is said */
     duo_arena arena, packs;
 } duo_model;
 
@@ -143,9 +163,15 @@ void duo_model_drop_packs(duo_model *model);
 /** Draw the initial values of some groups: the same for a seed whatever the other groups are. */
 void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
 
-/** Replace *model by one with routers over these modules, freshly drawn; everything else is kept.
- *  On failure *model is unchanged. */
-duo_status duo_model_add_routers(duo_model **model, duo_module_set modules, uint64_t seed);
+/** Replace *model by one with the routers of `config`, freshly drawn; everything else is kept. On
+ *  failure *model is unchanged. */
+duo_status duo_model_add_routers(duo_model **model, const duo_config *config, uint64_t seed);
+
+/** Rows of thresholds: one, or with the budget as an input one for each of 0..L big layers. */
+size_t duo_threshold_rows(const duo_config *config);
+/** The rule for n_big big layers per token, with thresholds interpolated between rows; routers
+ *  without that input have one rule, whatever n_big. */
+duo_router_rule duo_model_rule(const duo_model *model, double n_big);
 
 /** A layer's matrix as products read it: of attention, an FFN or the router. */
 static inline const duo_weight *duo_model_weight(const duo_model *model, size_t layer,
@@ -198,13 +224,48 @@ typedef enum duo_routing_kind {
     DUO_ROUTING_GUMBEL  /**< mixture by Gumbel-softmax; routes are written (largest weight) */
 } duo_routing_kind;
 
+/**
+ * What a sequence's shares P_m, means over layers and positions of softmax(logits) without noise
+ * and temperature, cost beyond the language model's loss (sums over the modules with a target t_m):
+ *
+ *     squared      sum_m (P_m - t_m)^2                      arXiv:2410.10846, section 3
+ *     hinge        sum_m max(0, P_m - t_m)
+ *     flops        (sum_m P_m c_m - c)^2,  c_m = (f_m - f_least) / (f_most - f_least)
+ *     lagrangian   sum_m (P_m - t_m)^2 + lambda_m (P_m - t_m)
+ *
+ * f_m are the FLOPs of the module's FFN, least and most among those that the routers know: with
+ * small and big, c_big = 1 and c_small = 0. lambda_m is the caller's, as of the augmented
+ * Lagrangian.
+ *
+ * That is the penalty. The routers' own loss of a sequence is
+ *
+ *     alpha * penalty
+ *     + balance * mean_l sum_m (P_lm - t_m)^2               each layer's shares on their own
+ *     + z * mean_ln (log sum_m exp h_lnm)^2                 arXiv:2202.08906
+ *     + teach * mean_ln -(1 - p_y)^focal log p_y            y = teacher[l, n], p = softmax(h)
+ *
+ * focal 0 is the cross-entropy; arXiv:1708.02002. Routes of a teacher that the routers do not know
+ * count nothing.
+ */
+typedef struct duo_router_loss {
+    duo_penalty penalty;
+    double alpha, balance, z, teach, focal;
+    double target[DUO_MODULES];     /**< wanted shares; negative: none */
+    double multiplier[DUO_MODULES]; /**< lagrangian */
+    double cost;                    /**< flops: c */
+    const uint8_t *teacher;         /**< (B, T, L), or NULL */
+} duo_router_loss;
+
 typedef struct duo_routing {
     duo_routing_kind kind;
-    uint8_t *routes;            /**< (B, T, L) */
-    const float *noise;         /**< Gumbel: (B, T, L, M), or NULL for none */
-    float tau;                  /**< Gumbel: temperature */
-    bool straight_through;      /**< Gumbel: hard choices forward */
-    double target[DUO_MODULES]; /**< Gumbel: wanted share of a module; negative: none */
+    uint8_t *routes;             /**< (B, T, L) */
+    const float *noise;          /**< Gumbel: (B, T, L, M), or NULL for none */
+    float tau;                   /**< Gumbel: temperature */
+    bool straight_through;       /**< Gumbel: hard choices forward */
+    const duo_router_rule *rule; /**< router: NULL: the model's */
+    const float *budgets;        /**< (B) share of big that routers are told, which is also the
+                                      target of big; NULL: the rule's, and the loss's */
+    duo_router_loss loss;        /**< Gumbel, or given routes with duo_pass_shape.routers */
 } duo_routing;
 
 /** What a pass must be able to do; it decides what is kept. */
@@ -212,6 +273,7 @@ typedef struct duo_pass_shape {
     size_t B, T;
     bool backward;
     bool gumbel;  /**< DUO_ROUTING_GUMBEL */
+    bool routers; /**< the routers' logits of all layers, whatever the routing; Gumbel has them */
     bool keep_kv; /**< keys and values of all layers, for duo_cache_fill */
 } duo_pass_shape;
 
@@ -236,20 +298,37 @@ void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const du
 /** Logits (B, T, V) of the pass. */
 void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits);
 
-/**
- * Budget loss per sequence, budget (B): sum over the modules with a target of
- * (mean over layers and positions of P_m - target_m)^2 with P = softmax of the router's logits, no
- * noise. arXiv:2410.10846, section 3. Only after a Gumbel pass.
- */
-void duo_pass_budget_loss(const duo_pass *pass, const duo_routing *routing, float *budget);
+/** The terms of a sequence's router loss, without their weights. */
+typedef struct duo_router_terms {
+    double penalty, balance, z, teacher;
+    double total; /**< with their weights */
+    double agree; /**< share of the teacher's routes whose logit is the largest */
+} duo_router_terms;
+
+/** terms (B) of the last pass; only with Gumbel routing or duo_pass_shape.routers. */
+void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing,
+                          duo_router_terms *terms);
+
+/** shares (L, DUO_MODULES) += sum over sequences of the mean over positions of P; likewise. */
+void duo_pass_router_shares(const duo_pass *pass, double *shares);
+
+/** Logits (B, T, L, M) of all routers; likewise. */
+void duo_pass_router_logits(const duo_pass *pass, float *logits);
+
+/** The wanted cost c of a flops penalty that targets mean: what has none shares the rest, all of it
+ *  taken by the cheapest such module. `target` as in duo_router_loss. */
+double duo_router_cost(const duo_config *config, const double target[DUO_MODULES]);
+/** And that of FFN_FLOPS per token in all layers. */
+double duo_router_cost_of_flops(const duo_config *config, double ffn_flops);
 
 /**
  * Backward through all layers: adds to every tensor that `gradient` has, and does no work for
- * those that it lacks, nor below the lowest that it has. Gumbel: adds dbudget times the gradient of
- * sum(budget).
+ * those that it lacks, nor below the lowest that it has. Adds drouter times the gradient of the sum
+ * of the sequences' router losses. With given routes and only routers to train nothing of the
+ * language model is read, and duo_pass_loss needs no gradient.
  */
 void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
-                       const duo_tree *gradient, float dbudget);
+                       const duo_tree *gradient, float drouter);
 
 /* ---------------------------------------------------------------- position by position */
 
@@ -290,9 +369,11 @@ void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_m
                    float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
                    size_t n);
 
-/** The best module of n nodes by the layer's router: routes[i * stride], i < n. */
-void duo_nodes_route(duo_nodes *nodes, const duo_model *model, size_t layer, uint8_t *routes,
-                     size_t stride, const float *h, size_t n);
+/** The modules of n nodes by the layer's router, of the rule or (NULL) the model's:
+ * routes[i * stride], i < n. In front of it stand those of the layers below. */
+void duo_nodes_route(duo_nodes *nodes, const duo_model *model, const duo_router_rule *rule,
+                     size_t layer, uint8_t *routes, size_t stride, const float *h,
+                     const uint32_t *positions, size_t n);
 
 /** logits (n, V) of final hidden states x (n, C). */
 void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, const float *x,

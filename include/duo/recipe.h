@@ -27,7 +27,7 @@ typedef enum duo_stage_kind {
     DUO_STAGE_DENSE, /**< the base model alone: every token takes big */
     DUO_STAGE_DUO,   /**< random routing */
     DUO_STAGE_SMALL, /**< random routing; everything is frozen but the small FFNs */
-    DUO_STAGE_ROUTER /**< Gumbel-softmax routing; everything is frozen but the routers */
+    DUO_STAGE_ROUTER /**< Gumbel-softmax routing, or a teacher's; trains routers */
 } duo_stage_kind;
 
 typedef enum duo_curve {
@@ -36,6 +36,13 @@ typedef enum duo_curve {
     DUO_CURVE_COSINE,
     DUO_CURVE_EXPONENTIAL
 } duo_curve;
+
+/** What a router stage trains. */
+typedef enum duo_router_trains {
+    DUO_TRAIN_ROUTER,       /**< the language model is frozen */
+    DUO_TRAIN_ROUTER_SMALL, /**< and the small FFNs */
+    DUO_TRAIN_ALL
+} duo_router_trains;
 
 typedef struct duo_stage_recipe {
     char name[DUO_NAME_MAX]; /**< the section's title */
@@ -60,10 +67,30 @@ typedef struct duo_stage_recipe {
     duo_module_set modules;     /**< router: what it chooses among; key modules = "small,big" */
     double target[DUO_MODULES]; /**< router: wanted share of each module; negative: none. Key
                                    `budget` (big layers per token) is target_big * n_layers */
-    double alpha;               /**< weight of the budget loss */
+    size_t router_hidden;       /**< router: width of a hidden layer; 0: linear */
+    duo_router_inputs router_inputs;
+    double budget_min, budget_max; /**< budget as an input: big layers per token, drawn evenly for
+                                      each sequence; the target is then that of validation */
+    duo_router_trains train;
+    double router_lr; /**< peak learning rate of routers; 0: lr */
+
+    duo_penalty penalty;
+    double alpha;        /**< weight of the penalty */
+    double target_flops; /**< flops: wanted per token, all included; 0: what the targets mean */
+    double dual_lr;      /**< lagrangian: step of the multipliers */
+    double balance;      /**< weight of each layer's own shares */
+    double z_loss;       /**< weight of the squared log-sum-exp of the logits */
     double tau_start, tau_end;
     duo_curve tau_schedule;
+    uint64_t tau_tail;            /**< last steps, at tau_end */
+    uint64_t hard_tail;           /**< last steps, with hard choices forward */
     bool straight_through, noise; /**< hard choices forward; Gumbel noise on (default) or off */
+    size_t calibrate; /**< windows of training text for the thresholds at the end; 0: none */
+
+    char teacher[DUO_PATH_MAX]; /**< routes file to learn from; "": none */
+    double teach, focal; /**< weight of its loss; 0: cross-entropy, else the focal exponent */
+    double language; /**< with a teacher: weight of the language model's loss. 0: the forward pass
+                        follows the teacher's routes, else it mixes */
 
     uint64_t log_every, val_every, save_every; /**< steps; 0: never (save: only at the end) */
     size_t val_windows;                        /**< held-out windows per validation */

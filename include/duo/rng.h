@@ -22,7 +22,8 @@ typedef enum duo_purpose {
     DUO_RNG_PATTERN, /**< random layer patterns */
     DUO_RNG_TEST,
     DUO_RNG_CONTROL, /**< targets drawn from a model's own distribution */
-    DUO_RNG_CHOICE   /**< passages of a multiple choice */
+    DUO_RNG_CHOICE,  /**< passages of a multiple choice */
+    DUO_RNG_BUDGET   /**< budgets of sequences, for routers that are told them */
 } duo_purpose;
 
 /** Where in a run a number is used; unused coordinates are 0. layer < 2^16, step < 2^48. */

@@ -15,6 +15,7 @@ typedef struct duo_progress {
     uint64_t sequences;  /**< drawn from the sampler by the whole run: the next one's index */
     uint64_t tokens;     /**< trained on by the whole run */
     double best_loss;    /**< lowest held-out loss of this stage; 0: none yet */
+    double multiplier[DUO_MODULES]; /**< of a lagrangian penalty; 0 at a stage's start */
 } duo_progress;
 
 /** "dense", "duo", "small", "router". */
@@ -26,14 +27,22 @@ duo_group_set duo_stage_trains(const duo_stage_recipe *stage);
 
 /** Learning rate of step `step` = 0, 1, ... of a stage. */
 double duo_stage_lr(const duo_stage_recipe *stage, uint64_t step);
+/** Of routers, and of all else that the stage trains: as a share of duo_stage_lr. */
+double duo_stage_lr_scale(const duo_stage_recipe *stage, duo_group group);
 /** Temperature of the Gumbel-softmax at that step. */
 double duo_stage_tau(const duo_stage_recipe *stage, uint64_t step);
+/** Are choices hard forward at that step? */
+bool duo_stage_hard(const duo_stage_recipe *stage, uint64_t step);
+/** The config of a model with the routers that the stage wants; other stages want none. */
+duo_config duo_stage_config(const duo_stage_recipe *stage, const duo_config *config);
 
 /** What one optimizer step did. Losses are means over the step's tokens, in nats. */
 typedef struct duo_step_report {
     double loss;
-    double budget_loss; /**< router stage: mean over the step's sequences */
-    double grad_norm;   /**< before clipping */
+    duo_router_terms router;        /**< router stage: mean over the step's sequences */
+    const double *soft_usage;       /**< router stage: (L, DUO_MODULES) mean P; borrowed */
+    double multiplier[DUO_MODULES]; /**< lagrangian: that the step used */
+    double grad_norm;               /**< before clipping */
     double lr, tau;
     uint64_t tokens;
     const uint64_t *usage; /**< (L, DUO_MODULES) tokens per module; borrowed until the next step */
@@ -56,6 +65,17 @@ void duo_trainer_free(duo_trainer *trainer);
 /** Bytes that duo_trainer_create would allocate for a model of these parameters. */
 size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage);
 
+/** Routes to learn from: tokens (R, T+1), routes (R, T, L). Rows are drawn without replacement. */
+typedef struct duo_teacher {
+    size_t R, T;
+    const int32_t *tokens;
+    const uint8_t *routes;
+} duo_teacher;
+
+/** The teacher of a stage whose recipe names one, before its first step; borrowed. Its T must be
+ * the stage's seq_len: DUO_EINVAL. */
+duo_status duo_trainer_teach(duo_trainer *trainer, const duo_teacher *teacher);
+
 /** The moments, to save and to restore. Borrowed. */
 duo_tree *duo_trainer_m(duo_trainer *trainer);
 duo_tree *duo_trainer_v(duo_trainer *trainer);
@@ -77,5 +97,34 @@ duo_status duo_trainer_step(duo_trainer *trainer, duo_progress *progress, duo_st
  */
 duo_status duo_trainer_validate(duo_trainer *trainer, const duo_tokens *tokens, double *loss,
                                 uint64_t *usage);
+
+/* ---------------------------------------------------------------- calibration */
+
+/** Where and for what thresholds are set. */
+typedef struct duo_calibration {
+    const duo_tokens *tokens;      /**< training text, never held-out */
+    size_t windows, T, rows;       /**< windows of T tokens spread evenly, `rows` at a time */
+    double target[DUO_MODULES];    /**< wanted shares; negative: none. Big alone, and unread, for
+                                        routers that are told the budget */
+    double budget_min, budget_max; /**< those: the budgets to set; others take the nearest's */
+} duo_calibration;
+
+/** Shares of modules under the routers' own hard choices. */
+typedef struct duo_calibrated {
+    double before[DUO_MODULES], after[DUO_MODULES]; /**< with thresholds of 0, and with those set;
+                                                         of many budgets, the last */
+    size_t windows;
+} duo_calibrated;
+
+/**
+ * Set the model's thresholds so that its routers' hard choices meet the targets: quantiles of the
+ * scores of all tokens and layers, found again under the routes that they lead to until shares are
+ * within 0.05 points or twelve times; the best is kept. The model's rule takes them over. DUO_EINVAL
+ * without routers or windows; DUO_ENOMEM.
+ */
+duo_status duo_calibrate(duo_model *model, const duo_calibration *calibration,
+                         duo_calibrated *calibrated);
+/** Thresholds of 0. */
+void duo_calibration_clear(duo_model *model);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 static const char *const module_names[DUO_MODULES] = {"skip", "small", "big"};
+static const char *const input_names[DUO_ROUTER_INPUTS] = {"budget", "previous", "position"};
 
 const char *duo_module_name(duo_module module)
 {
@@ -14,32 +15,52 @@ size_t duo_module_count(duo_module_set set)
     return (size_t)__builtin_popcount(set);
 }
 
-char *duo_module_set_text(char text[16], duo_module_set set)
+/* Names of a set in ascending order, with commas between them. */
+static char *write_set(char *text, unsigned set, const char *const *names, unsigned n)
 {
     text[0] = '\0';
-    for (duo_module m = 0; m < DUO_MODULES; m++) {
-        if (!duo_module_in(set, m)) continue;
+    for (unsigned i = 0; i < n; i++) {
+        if ((set >> i & 1u) == 0) continue;
         if (text[0]) strcat(text, ",");
-        strcat(text, module_names[m]);
+        strcat(text, names[i]);
     }
     return text;
 }
 
-bool duo_module_set_parse(duo_module_set *set, const char *text)
+static bool read_set(unsigned *set, const char *text, const char *const *names, unsigned n)
 {
     *set = 0;
     while (*text) {
         const size_t length = strcspn(text, ",");
-        duo_module m = 0;
-        while (m < DUO_MODULES &&
-               (strlen(module_names[m]) != length || strncmp(text, module_names[m], length) != 0))
-            m++;
-        if (m == DUO_MODULES || duo_module_in(*set, m)) return false;
-        *set |= 1u << m;
+        unsigned i = 0;
+        while (i < n && (strlen(names[i]) != length || strncmp(text, names[i], length) != 0)) i++;
+        if (i == n || (*set >> i & 1u) != 0) return false;
+        *set |= 1u << i;
         text += length;
         if (*text == ',' && *++text == '\0') return false;
     }
     return *set != 0;
+}
+
+char *duo_module_set_text(char text[16], duo_module_set set)
+{
+    return write_set(text, set, module_names, DUO_MODULES);
+}
+
+bool duo_module_set_parse(duo_module_set *set, const char *text)
+{
+    return read_set(set, text, module_names, DUO_MODULES);
+}
+
+char *duo_router_inputs_text(char text[32], duo_router_inputs set)
+{
+    return set == 0 ? strcpy(text, "none") : write_set(text, set, input_names, DUO_ROUTER_INPUTS);
+}
+
+bool duo_router_inputs_parse(duo_router_inputs *set, const char *text)
+{
+    *set = 0;
+    return strcmp(text, "none") == 0 || read_set(set, text, input_names, DUO_ROUTER_INPUTS);
 }
 
 duo_status duo_config_check(const duo_config *c, const char *where)
@@ -73,7 +94,19 @@ duo_status duo_config_check(const duo_config *c, const char *where)
         return duo_fail(DUO_EINVAL, "%s: rope_theta is %g, outside 1..1e12", where, c->rope_theta);
     if (c->router_modules >> DUO_MODULES != 0 || duo_module_count(c->router_modules) == 1)
         return duo_fail(DUO_EINVAL, "%s: router_modules must name two or three modules", where);
+    if (c->router_hidden > 65536 || c->router_inputs >> DUO_ROUTER_INPUTS != 0)
+        return duo_fail(DUO_EINVAL, "%s: router_hidden %zu or router_inputs %x is out of range",
+                        where, c->router_hidden, c->router_inputs);
+    if (c->router_modules == 0 && (c->router_hidden > 0 || c->router_inputs != 0))
+        return duo_fail(DUO_EINVAL, "%s: router_hidden and router_inputs need router_modules",
+                        where);
     return DUO_OK;
+}
+
+bool duo_config_same_routers(const duo_config *a, const duo_config *b)
+{
+    return a->router_modules == b->router_modules && a->router_hidden == b->router_hidden &&
+           a->router_inputs == b->router_inputs;
 }
 
 const char *duo_config_difference(const duo_config *a, const duo_config *b)

@@ -20,7 +20,7 @@
 
 enum {
     FILE_MAX = 1 << 20,
-    OPTIONS_MAX = 64 /* more than any section has */
+    OPTIONS_MAX = 96 /* more than any section has */
 };
 
 /* A value as it was given. */
@@ -305,6 +305,49 @@ static duo_status resolve_random_routing(const view *v, duo_stage_recipe *stage)
     return DUO_OK;
 }
 
+/* With the budget as an input each sequence has its own; what `budget` says is for validation. */
+static duo_status resolve_budgets(const view *v, const duo_config *model, duo_stage_recipe *stage)
+{
+    const bool input = duo_router_reads(stage->router_inputs, DUO_INPUT_BUDGET);
+    const char *const keys[] = {"budget_min", "budget_max", "target_skip", "target_small"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (find_given(v, keys[i]) && (i < 2) != input &&
+            strcmp(find_given(v, keys[i])->text, "none") != 0)
+            return fail(v, keys[i],
+                        input ? "with the budget as an input only big has a target"
+                              : "only routers with the budget among their inputs use it");
+    if (!input) return DUO_OK;
+    if (stage->budget_min < 0) stage->budget_min = 0;
+    if (stage->budget_max < 0) stage->budget_max = (double)model->n_layers;
+    if (stage->budget_max > (double)model->n_layers || stage->budget_max < stage->budget_min)
+        return fail(v, "budget_max", "%g is not in budget_min..n_layers, %g..%zu",
+                    stage->budget_max, stage->budget_min, model->n_layers);
+    if (!duo_module_in(stage->modules, DUO_BIG))
+        return fail(v, "router_inputs", "big is not among the modules");
+    if (stage->penalty == DUO_PENALTY_LAGRANGIAN)
+        return fail(v, "penalty", "lagrangian has one multiplier, which is no use to many budgets");
+    if (stage->target[DUO_BIG] < 0)
+        stage->target[DUO_BIG] =
+            (stage->budget_min + stage->budget_max) / 2 / (double)model->n_layers;
+    return DUO_OK;
+}
+
+static duo_status resolve_router(const view *v, duo_stage_recipe *stage)
+{
+    const unsigned long long steps = stage->steps, tau = stage->tau_tail, hard = stage->hard_tail;
+    if (tau > steps) return fail(v, "tau_tail", "%llu is more than steps, %llu", tau, steps);
+    if (hard > steps) return fail(v, "hard_tail", "%llu is more than steps, %llu", hard, steps);
+    if (stage->tau_end > stage->tau_start)
+        return fail(v, "tau_end", "%g is above tau_start, %g", stage->tau_end, stage->tau_start);
+    if (stage->target_flops > 0 && stage->penalty != DUO_PENALTY_FLOPS)
+        return fail(v, "target_flops", "only the penalty flops has use for it");
+    if (stage->train == DUO_TRAIN_ROUTER_SMALL && !duo_module_in(stage->modules, DUO_SMALL))
+        return fail(v, "train", "small is not among the modules");
+    if (stage->teacher[0] && stage->language == 0 && stage->train != DUO_TRAIN_ROUTER)
+        return fail(v, "train", "a teacher with language = 0 trains routers alone");
+    return DUO_OK;
+}
+
 static duo_status resolve_targets(const view *v, const duo_config *model, duo_stage_recipe *stage)
 {
     static const char *const keys[DUO_MODULES] = {"target_skip", "target_small", "target_big"};
@@ -325,6 +368,8 @@ static duo_status resolve_targets(const view *v, const duo_config *model, duo_st
                         model->n_layers);
         stage->target[DUO_BIG] = budget / (double)model->n_layers;
     }
+    const duo_status budgets = resolve_budgets(v, model, stage);
+    if (budgets != DUO_OK) return budgets;
     for (duo_module m = 0; m < DUO_MODULES; m++) {
         if (stage->target[m] < 0) continue;
         if (!duo_module_in(stage->modules, m))
@@ -335,9 +380,7 @@ static duo_status resolve_targets(const view *v, const duo_config *model, duo_st
     if (stage->target[DUO_SKIP] < 0 && stage->target[DUO_SMALL] < 0 && stage->target[DUO_BIG] < 0)
         return fail(v, budget_key->name, "missing; a router needs a budget or a target");
     if (!(sum <= 1 + 1e-6)) return fail(v, "target_big", "the targets sum to %g, above 1", sum);
-    if (stage->tau_end > stage->tau_start)
-        return fail(v, "tau_end", "%g is above tau_start, %g", stage->tau_end, stage->tau_start);
-    return DUO_OK;
+    return resolve_router(v, stage);
 }
 
 static duo_status read_stage(const view *v, const duo_config *model, duo_stage_recipe *stage)

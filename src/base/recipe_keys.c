@@ -15,10 +15,15 @@ const char *const recipe_section_names[RECIPE_SECTIONS] = {"", "model", "data", 
 const char *const recipe_stage_kinds[] = {"dense", "duo", "small", "router", NULL};
 static const char *const arches[] = {"llama"};
 static const char *const precisions[] = {"fp32", "bf16"};
+static const char *const trains[] = {"router", "router+small", "all"};
+static const char *const penalties[] = {"squared", "hinge", "flops", "lagrangian"};
 static const char *const curves[] = {"constant", "linear", "cosine", "exponential"};
 
 static_assert(sizeof(duo_stage_kind) == sizeof(unsigned) && sizeof(duo_curve) == sizeof(unsigned) &&
-                  sizeof(duo_arch) == sizeof(unsigned) && sizeof(duo_precision) == sizeof(unsigned),
+                  sizeof(duo_arch) == sizeof(unsigned) &&
+                  sizeof(duo_precision) == sizeof(unsigned) &&
+                  sizeof(duo_router_trains) == sizeof(unsigned) &&
+                  sizeof(duo_penalty) == sizeof(unsigned),
               "RECIPE_CHOICE copies an enum as an unsigned int");
 
 enum {
@@ -124,18 +129,54 @@ const recipe_key recipe_keys[] = {
      RANGE(0, 1), .stages = ROUTER, .meaning = "wanted share of small"},
     {KEY(duo_stage_recipe, STAGE, SHARE, "target_big", target[DUO_BIG]), .preset = "none",
      RANGE(0, 1), .stages = ROUTER, .meaning = "wanted share of big"},
+    {STAGE(SIZE, router_hidden), .preset = "0", RANGE(0, 65536), .stages = ROUTER,
+     .meaning = "width of the routers' hidden layer; 0: linear"},
+    {STAGE(INPUTS, router_inputs), .preset = "none", .stages = ROUTER,
+     .meaning = "what routers read besides the hidden state: budget, previous, position"},
+    {STAGE(SHARE, budget_min), .preset = "none", RANGE(0, 128), .stages = ROUTER,
+     .meaning = "budget as an input: least big layers per token in training; none: 0"},
+    {STAGE(SHARE, budget_max), .preset = "none", RANGE(0, 128), .stages = ROUTER,
+     .meaning = "and the most; none: n_layers"},
+    {STAGE(CHOICE, train), .preset = "router", CHOOSE(trains, DUO_TRAIN_ALL), .stages = ROUTER,
+     .meaning = "what is trained"},
+    {STAGE(REAL, router_lr), .preset = "0", RANGE(0, 10), .stages = ROUTER,
+     .meaning = "peak learning rate of the routers; 0: lr"},
+    {STAGE(CHOICE, penalty), .preset = "squared", CHOOSE(penalties, DUO_PENALTY_LAGRANGIAN),
+     .stages = ROUTER, .meaning = "how shares off their target are charged"},
     {STAGE(REAL, alpha), .preset = "10", RANGE(0, 1e6), .stages = ROUTER,
-     .meaning = "weight of the budget loss"},
+     .meaning = "weight of the penalty"},
+    {STAGE(REAL, target_flops), .preset = "0", RANGE(0, 1e18), .stages = ROUTER,
+     .meaning = "penalty flops: FLOPs per token; 0: what budget and targets mean"},
+    {STAGE(REAL, dual_lr), .preset = "0.05", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "penalty lagrangian: step of the multipliers"},
+    {STAGE(REAL, balance), .preset = "0", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "weight of the squared loss of each layer's own shares"},
+    {STAGE(REAL, z_loss), .preset = "0", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "weight of the logits' squared log-sum-exp"},
     {STAGE(REAL, tau_start), .preset = "1", RANGE(1e-4, 1e4), .stages = ROUTER,
      .meaning = "temperature at the first step"},
     {STAGE(REAL, tau_end), .preset = "0.1", RANGE(1e-4, 1e4), .stages = ROUTER,
      .meaning = "temperature at the last step"},
     {STAGE(CHOICE, tau_schedule), .preset = "exponential", CHOOSE(curves, DUO_CURVE_EXPONENTIAL),
      .stages = ROUTER, .meaning = "of the temperature"},
+    {STAGE(U64, tau_tail), .preset = "0", RANGE(0, 1e12), .stages = ROUTER,
+     .meaning = "last steps, at tau_end"},
+    {STAGE(U64, hard_tail), .preset = "0", RANGE(0, 1e12), .stages = ROUTER,
+     .meaning = "last steps, with hard choices forward"},
     {STAGE(BOOL, straight_through), .preset = "false", .stages = ROUTER,
      .meaning = "hard choices forward, soft ones backward"},
     {STAGE(BOOL, noise), .preset = "true", .stages = ROUTER,
      .meaning = "Gumbel noise on the logits"},
+    {STAGE(SIZE, calibrate), .preset = "128", RANGE(0, 1e9), .stages = ROUTER,
+     .meaning = "windows of training text that set the thresholds at the end; 0: none"},
+    {STAGE(PATH, teacher), .preset = "", .stages = ROUTER,
+     .meaning = "routes file of an oracle to learn from, in place of the sampler's text"},
+    {STAGE(REAL, teach), .preset = "1", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "weight of the teacher's loss"},
+    {STAGE(REAL, focal), .preset = "0", RANGE(0, 16), .stages = ROUTER,
+     .meaning = "exponent of the focal loss; 0: cross-entropy"},
+    {STAGE(REAL, language), .preset = "0", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "teacher: weight of the language model's loss; 0: the pass follows its routes"},
 
     {STAGE(U64, log_every), .preset = "10", RANGE(0, 1e12), .stages = ALL,
      .meaning = "steps per line of metrics; 0: never"},
@@ -262,6 +303,11 @@ bool recipe_value_read(const recipe_key *key, void *field, const char *text,
         return read_choice(key, field, text, why);
     case RECIPE_MODULES:
         return read_modules(field, text, why);
+    case RECIPE_INPUTS:
+        if (duo_router_inputs_parse(field, text)) return true;
+        snprintf(why, RECIPE_WHY_MAX,
+                 "'%.80s' is neither none nor some of budget, previous, position", text);
+        return false;
     case RECIPE_NAME:
         if (folder_name_valid(text)) {
             strcpy(field, text);
@@ -298,7 +344,7 @@ static void write_real(double value, char text[RECIPE_VALUE_MAX])
         snprintf(number, sizeof number, "%.*g", digits, value);
         if (strtod(number, NULL) == value) break;
     }
-    /* "1e+06": a plus sign stands outside quotes nowhere in a recipe. */
+    /* "1e+06": no plus sign outside quotes. */
     char *plus = strchr(number, '+');
     if (plus) memmove(plus, plus + 1, strlen(plus));
     strcpy(text, number);
@@ -306,7 +352,7 @@ static void write_real(double value, char text[RECIPE_VALUE_MAX])
 
 char *recipe_value_write(const recipe_key *key, const void *field, char text[RECIPE_VALUE_MAX])
 {
-    char set[16];
+    char set[32];
     switch (key->type) {
     case RECIPE_SIZE:
         snprintf(text, RECIPE_VALUE_MAX, "%zu", *(const size_t *)field);
@@ -328,7 +374,14 @@ char *recipe_value_write(const recipe_key *key, const void *field, char text[REC
         strcpy(text, *(const bool *)field ? "true" : "false");
         break;
     case RECIPE_CHOICE:
-        strcpy(text, key->choices[*(const unsigned *)field]);
+        /* A plus sign stands outside quotes nowhere in a recipe. */
+        snprintf(text, RECIPE_VALUE_MAX,
+                 strchr(key->choices[*(const unsigned *)field], '+') ? "\"%s\"" : "%s",
+                 key->choices[*(const unsigned *)field]);
+        break;
+    case RECIPE_INPUTS:
+        snprintf(text, RECIPE_VALUE_MAX, "\"%s\"",
+                 duo_router_inputs_text(set, *(const duo_router_inputs *)field));
         break;
     case RECIPE_MODULES:
         snprintf(text, RECIPE_VALUE_MAX, "\"%s\"",

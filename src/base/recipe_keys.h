@@ -20,12 +20,13 @@ typedef enum recipe_type {
     RECIPE_SIZE,    /**< size_t */
     RECIPE_U64,     /**< uint64_t */
     RECIPE_REAL,    /**< double */
-    RECIPE_SHARE,   /**< double in 0..1, or `none`, kept as -1 */
+    RECIPE_SHARE,   /**< double from 0 on, or `none`, kept as -1 */
     RECIPE_BOOL,    /**< bool */
     RECIPE_NAME,    /**< char[DUO_NAME_MAX], safe as the name of a folder */
     RECIPE_PATH,    /**< char[DUO_PATH_MAX] */
     RECIPE_CHOICE,  /**< an enum; the words stand in `choices` */
     RECIPE_MODULES, /**< duo_module_set */
+    RECIPE_INPUTS,  /**< duo_router_inputs */
     RECIPE_TYPES
 } recipe_type;
 

@@ -54,10 +54,8 @@ char *duo_recipe_text(const duo_recipe *recipe)
 static void describe_values(const recipe_key *key, char text[80])
 {
     static const char *const names[RECIPE_TYPES] = {
-        [RECIPE_BOOL] = "true|false",
-        [RECIPE_NAME] = "name",
-        [RECIPE_PATH] = "path",
-        [RECIPE_MODULES] = "modules",
+        [RECIPE_BOOL] = "true|false", [RECIPE_NAME] = "name",     [RECIPE_PATH] = "path",
+        [RECIPE_MODULES] = "modules", [RECIPE_INPUTS] = "inputs",
     };
     const char *number = key->type == RECIPE_SIZE || key->type == RECIPE_U64 ? "integer" : "number";
     if (key->type == RECIPE_CHOICE) {

@@ -10,7 +10,7 @@
 
 /* A chain, so that nothing has to be held in memory and nothing can fail: each link is the hash of
  * the link before, of a name and of its values. */
-duo_hash duo_model_hash(const duo_model *model)
+static duo_hash hash_groups(const duo_model *model, duo_group_set groups)
 {
     struct {
         duo_hash before, name, values;
@@ -18,12 +18,23 @@ duo_hash duo_model_hash(const duo_model *model)
     duo_hash hash = {0};
     for (size_t i = 0; i < model->params.n; i++) {
         const duo_param *p = &model->params.table[i];
+        if (!(groups & DUO_GROUP_BIT(p->group))) continue;
         link.before = hash;
         link.name = duo_hash_bytes(p->name, strlen(p->name));
         link.values = duo_hash_bytes(model->weights.tensors[i], p->count * sizeof(float));
         hash = duo_hash_bytes(&link, sizeof link);
     }
     return hash;
+}
+
+duo_hash duo_model_hash(const duo_model *model)
+{
+    return hash_groups(model, DUO_ALL_GROUPS);
+}
+
+duo_hash duo_model_hash_without_routers(const duo_model *model)
+{
+    return hash_groups(model, DUO_ALL_GROUPS & ~DUO_GROUP_BIT(DUO_GROUP_ROUTER));
 }
 
 /* ---------------------------------------------------------------- what may be saved */
@@ -51,6 +62,9 @@ static duo_status check_state(const char *path, const duo_checkpoint_state *stat
         {"best_loss", state->progress->best_loss},
         {"lr", state->lr},
         {"temperature", state->tau},
+        {"multiplier_skip", state->progress->multiplier[DUO_SKIP]},
+        {"multiplier_small", state->progress->multiplier[DUO_SMALL]},
+        {"multiplier_big", state->progress->multiplier[DUO_BIG]},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!isfinite(numbers[i].value))
@@ -126,9 +140,30 @@ static duo_status write_config(duo_store_writer *file, duo_config config)
     if (status == DUO_OK)
         status = duo_store_set_u64(file, model, "tied_embeddings", config.tied_embeddings);
     if (status != DUO_OK || config.router_modules == 0) return status;
-    char modules[16];
-    return duo_store_set_text(file, model, "router_modules",
-                              duo_module_set_text(modules, config.router_modules));
+    char modules[16], inputs[32];
+    status = duo_store_set_text(file, model, "router_modules",
+                                duo_module_set_text(modules, config.router_modules));
+    if (status == DUO_OK && config.router_hidden > 0)
+        status = duo_store_set_u64(file, model, "router_hidden", config.router_hidden);
+    if (status == DUO_OK && config.router_inputs != 0)
+        status = duo_store_set_text(file, model, "router_inputs",
+                                    duo_router_inputs_text(inputs, config.router_inputs));
+    return status;
+}
+
+static bool calibrated(const duo_model *model)
+{
+    const size_t rows = duo_threshold_rows(&model->params.config);
+    for (size_t i = 0; i < rows * DUO_MODULES; i++)
+        if (model->thresholds[i] != 0) return true;
+    return false;
+}
+
+static duo_status write_thresholds(duo_store_writer *file, const duo_model *model)
+{
+    const duo_shape shape = {2, {duo_threshold_rows(&model->params.config), DUO_MODULES}};
+    if (!calibrated(model)) return DUO_OK;
+    return duo_store_write(file, CHECKPOINT_THRESHOLDS, DUO_F32, shape, model->thresholds);
 }
 
 static duo_status write_tree(duo_store_writer *file, const char *group, const duo_tree *tree)
@@ -160,6 +195,10 @@ static duo_status write_train(duo_store_writer *file, const duo_checkpoint_state
     if (status == DUO_OK) status = duo_store_set_f64(file, train, "temperature", state->tau);
     if (status == DUO_OK) status = duo_store_set_f64(file, train, "loss", state->loss);
     if (status == DUO_OK) status = duo_store_set_f64(file, train, "best_loss", progress.best_loss);
+    for (duo_module m = 0; m < DUO_MODULES && status == DUO_OK; m++)
+        if (progress.multiplier[m] != 0)
+            status = duo_store_set_f64(file, train, checkpoint_multiplier(m).text,
+                                       progress.multiplier[m]);
     return status;
 }
 
@@ -175,6 +214,7 @@ duo_status duo_checkpoint_save(const char *path, const duo_checkpoint_state *sta
     if ((status = write_recipe(file, state->recipe)) != DUO_OK) goto done;
     if ((status = write_config(file, state->model->params.config)) != DUO_OK) goto done;
     if ((status = write_tree(file, CHECKPOINT_MODEL, &state->model->weights)) != DUO_OK) goto done;
+    if ((status = write_thresholds(file, state->model)) != DUO_OK) goto done;
     if ((status = write_tree(file, CHECKPOINT_M, state->m)) != DUO_OK) goto done;
     if ((status = write_tree(file, CHECKPOINT_V, state->v)) != DUO_OK) goto done;
     if ((status = write_train(file, state)) != DUO_OK) goto done;

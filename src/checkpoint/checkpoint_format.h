@@ -11,6 +11,7 @@
 #define CHECKPOINT_M "/optimizer/m"
 #define CHECKPOINT_V "/optimizer/v"
 #define CHECKPOINT_TRAIN "/train"
+#define CHECKPOINT_THRESHOLDS "/calibration/thresholds"
 #define CHECKPOINT_RECIPE "/recipe"
 #define CHECKPOINT_TOKENIZER "/tokenizer"
 
@@ -31,6 +32,18 @@ static inline checkpoint_name checkpoint_tensor(const char *group, const duo_par
 static inline duo_shape checkpoint_shape(const duo_param *param)
 {
     return (duo_shape){.rank = param->rank, .size = {param->shape[0], param->shape[1]}};
+}
+
+/** The attribute of /train for a module's multiplier, absent where it is 0. */
+typedef struct checkpoint_attribute {
+    char text[24];
+} checkpoint_attribute;
+
+static inline checkpoint_attribute checkpoint_multiplier(duo_module module)
+{
+    checkpoint_attribute name;
+    snprintf(name.text, sizeof name.text, "multiplier_%s", duo_module_name(module));
+    return name;
 }
 
 /** No NaN and no infinity among n floats. */

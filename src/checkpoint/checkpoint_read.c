@@ -12,6 +12,7 @@ struct duo_checkpoint {
     const duo_dataset *tokenizer;
     const char *stage, *isa; /* the store's */
     duo_progress progress;
+    uint64_t seed;
 };
 
 bool checkpoint_finite(const float *x, size_t n)
@@ -78,6 +79,24 @@ static duo_status read_modules(const duo_store *store, duo_module_set *modules)
     return DUO_OK;
 }
 
+/* Absent where routers are linear and read the hidden state alone. */
+static duo_status read_routers(const duo_store *store, duo_config *config)
+{
+    const char *text = NULL;
+    uint64_t hidden = 0;
+    duo_status status = DUO_OK;
+    if (duo_store_attribute(store, CHECKPOINT_MODEL, "router_hidden"))
+        status = duo_store_get_u64(store, CHECKPOINT_MODEL, "router_hidden", &hidden);
+    config->router_hidden = (size_t)hidden;
+    if (status != DUO_OK || !duo_store_attribute(store, CHECKPOINT_MODEL, "router_inputs"))
+        return status;
+    status = duo_store_get_text(store, CHECKPOINT_MODEL, "router_inputs", &text);
+    if (status == DUO_OK && !duo_router_inputs_parse(&config->router_inputs, text))
+        return duo_fail(DUO_EDATA, "%s: attribute router_inputs of /model is '%s'",
+                        duo_store_path(store), text);
+    return status;
+}
+
 static duo_status check_config(const duo_store *store, const duo_config *config)
 {
     uint64_t head = 0;
@@ -107,6 +126,7 @@ static duo_status read_config(const duo_store *store, duo_config *config)
         status = duo_store_get_f64(store, model, "rope_theta", &config->rope_theta);
     if (status == DUO_OK) status = read_tied(store, &config->tied_embeddings);
     if (status == DUO_OK) status = read_modules(store, &config->router_modules);
+    if (status == DUO_OK) status = read_routers(store, config);
     if (status == DUO_OK) status = check_config(store, config);
     return status;
 }
@@ -140,6 +160,20 @@ static duo_status check_tensors(const duo_store *store, const duo_params *params
     return DUO_OK;
 }
 
+static duo_status read_multipliers(duo_checkpoint *c)
+{
+    const char *const path = duo_store_path(c->store);
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        const checkpoint_attribute name = checkpoint_multiplier(m);
+        double *value = &c->progress.multiplier[m];
+        if (!duo_store_attribute(c->store, CHECKPOINT_TRAIN, name.text)) continue;
+        const duo_status status = duo_store_get_f64(c->store, CHECKPOINT_TRAIN, name.text, value);
+        if (status != DUO_OK) return status;
+        if (!isfinite(*value)) return duo_fail(DUO_EDATA, "%s: %s is %g", path, name.text, *value);
+    }
+    return DUO_OK;
+}
+
 static duo_status read_progress(duo_checkpoint *c)
 {
     const char *const train = CHECKPOINT_TRAIN, *const path = duo_store_path(c->store);
@@ -152,6 +186,7 @@ static duo_status read_progress(duo_checkpoint *c)
         status = duo_store_get_u64(c->store, train, counts[i].name, counts[i].value);
     if (status == DUO_OK)
         status = duo_store_get_f64(c->store, train, "best_loss", &progress->best_loss);
+    if (status == DUO_OK) status = duo_store_get_u64(c->store, train, "seed", &c->seed);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "stage", &c->stage);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "isa", &c->isa);
     if (status != DUO_OK) return status;
@@ -161,7 +196,7 @@ static duo_status read_progress(duo_checkpoint *c)
                         progress->stage_step, progress->step);
     if (!isfinite(progress->best_loss))
         return duo_fail(DUO_EDATA, "%s: best_loss is %g", path, progress->best_loss);
-    return DUO_OK;
+    return read_multipliers(c);
 }
 
 static duo_status require_bytes(const duo_store *store, const char *name,
@@ -251,6 +286,11 @@ const duo_progress *duo_checkpoint_progress(const duo_checkpoint *c)
     return &c->progress;
 }
 
+uint64_t duo_checkpoint_seed(const duo_checkpoint *c)
+{
+    return c->seed;
+}
+
 const char *duo_checkpoint_isa(const duo_checkpoint *c)
 {
     return c->isa;
@@ -276,6 +316,24 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
     return DUO_OK;
 }
 
+/* Absent before a calibration. */
+static duo_status read_thresholds(const duo_store *store, duo_model *model)
+{
+    const duo_shape shape = {2, {duo_threshold_rows(&model->params.config), DUO_MODULES}};
+    const size_t n = shape.size[0] * shape.size[1];
+    const duo_dataset *dataset = NULL;
+    if (!duo_store_find(store, CHECKPOINT_THRESHOLDS)) return DUO_OK;
+    const duo_status status =
+        duo_store_require(store, CHECKPOINT_THRESHOLDS, DUO_F32, shape, &dataset);
+    if (status != DUO_OK) return status;
+    memcpy(model->thresholds, dataset->data, n * sizeof(float));
+    if (!checkpoint_finite(model->thresholds, n))
+        return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(store),
+                        CHECKPOINT_THRESHOLDS);
+    model->rule = duo_model_rule(model, (double)model->params.config.n_layers / 2);
+    return DUO_OK;
+}
+
 duo_status duo_checkpoint_model(const duo_checkpoint *c, duo_model **out)
 {
     duo_model *model = NULL;
@@ -283,6 +341,7 @@ duo_status duo_checkpoint_model(const duo_checkpoint *c, duo_model **out)
     duo_status status = duo_model_create(&model, &c->params.config);
     if (status != DUO_OK) goto done;
     if ((status = read_tree(c->store, CHECKPOINT_MODEL, &model->weights)) != DUO_OK) goto done;
+    if ((status = read_thresholds(c->store, model)) != DUO_OK) goto done;
     *out = model;
     model = NULL;
 

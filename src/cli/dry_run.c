@@ -72,11 +72,9 @@ static duo_status print_stages(const duo_recipe *recipe, duo_params *params)
            "tokens/step", "tokens", "trains", "memory, MiB", "weights", "rest");
     for (size_t i = 0; i < recipe->n_stages; i++) {
         const duo_stage_recipe *stage = &recipe->stages[i];
-        duo_config config = params->config;
-        const bool grows =
-            stage->kind == DUO_STAGE_ROUTER && config.router_modules != stage->modules;
+        const duo_config config = duo_stage_config(stage, &params->config);
+        const bool grows = !duo_config_same_routers(&config, &params->config);
         if (grows) {
-            config.router_modules = stage->modules;
             duo_params_free(params);
             const duo_status status = duo_params_create(params, &config);
             if (status != DUO_OK) return status;

@@ -149,7 +149,8 @@ static void choose_routing(probe *p)
         p->routing.noise = p->noise;
         p->routing.tau = (float)o->tau;
         p->routing.straight_through = o->hard;
-        memcpy(p->routing.target, o->target, sizeof o->target);
+        p->routing.loss.alpha = o->alpha;
+        memcpy(p->routing.loss.target, o->target, sizeof o->target);
         duo_gumbel_fill(p->noise, B, T, p->L, p->M, o->seed, 0, 0);
         return;
     }
@@ -182,8 +183,7 @@ static duo_status run(probe *p)
     duo_pass_forward(p->pass, p->model, p->sequences.tokens, &p->routing);
     if (o->logits) duo_pass_logits(p->pass, p->model, p->logits);
     duo_pass_loss(p->pass, p->model, p->loss, o->gradients ? &p->gradient : NULL, 1 / N);
-    if (o->gradients)
-        duo_pass_backward(p->pass, p->model, &p->routing, &p->gradient, (float)o->alpha / B);
+    if (o->gradients) duo_pass_backward(p->pass, p->model, &p->routing, &p->gradient, 1.0f / B);
     return DUO_OK;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "router_stage.h"
 #include "training.h"
 
 static volatile sig_atomic_t stop_wanted;
@@ -72,9 +73,7 @@ static duo_status log_step(stage_run *r)
             s->progress.step, r->stage->name, s->progress.tokens, r->report.loss);
     if (!isnan(r->held_out)) fprintf(out, ",\"val_loss\":%.9g", r->held_out);
     fprintf(out, ",\"lr\":%.9g,\"grad_norm\":%.9g", r->report.lr, r->report.grad_norm);
-    if (r->stage->kind == DUO_STAGE_ROUTER)
-        fprintf(out, ",\"budget_loss\":%.9g,\"temperature\":%.9g", r->report.budget_loss,
-                r->report.tau);
+    if (r->stage->kind == DUO_STAGE_ROUTER) duo_cli_router_metrics(out, r->stage, &r->report, L);
     write_usage(out, "usage", r->report.usage, L);
     if (!isnan(r->held_out)) write_usage(out, "val_usage", r->held_usage, L);
     fprintf(out, ",\"tokens_per_s\":%.1f,\"mfu\":%.4f,\"seconds\":%.2f}\n",
@@ -184,6 +183,7 @@ static duo_status one_step(stage_run *r)
     const bool last = step == stage->steps;
     const double best_before = s->progress.best_loss;
     bool best = false;
+    if (last && (status = duo_cli_calibrate_stage(s, stage)) != DUO_OK) return status;
     if (every(step, stage->val_every) || last)
         if ((status = validate(r, &best)) != DUO_OK) return status;
     if (every(step, stage->log_every) || !isnan(r->held_out)) {
@@ -192,6 +192,8 @@ static duo_status one_step(stage_run *r)
         if ((status = log_step(r)) != DUO_OK) return status;
         show_progress(r, rate);
     }
+    if (last && stage->kind == DUO_STAGE_ROUTER)
+        duo_cli_warn_of_collapse(stage, r->held_usage, s->recipe->model.n_layers);
     if (last) return save(r, best, true); /* or stop: the next stage builds on this file */
     const bool retry = r->retry_gap > 0 && s->progress.step >= r->retry_step;
     if (every(step, stage->save_every) || best || retry)
@@ -219,11 +221,18 @@ static duo_status sampler_create(duo_training *s, const duo_stage_recipe *stage)
 static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     duo_status status = DUO_OK;
-    if (stage->kind == DUO_STAGE_ROUTER && s->model->params.config.router_modules != stage->modules)
-        status = duo_model_add_routers(&s->model, stage->modules, s->recipe->seed);
+    const duo_config wanted = duo_stage_config(stage, &s->model->params.config);
+    if (!duo_config_same_routers(&wanted, &s->model->params.config))
+        status = duo_model_add_routers(&s->model, &wanted, s->recipe->seed);
+    if (status == DUO_OK && stage->kind == DUO_STAGE_ROUTER) duo_calibration_clear(s->model);
     if (status == DUO_OK) status = sampler_create(s, stage);
     if (status == DUO_OK)
         status = duo_trainer_create(&s->trainer, s->model, stage, s->recipe->seed, s->sampler);
+    if (status == DUO_OK && stage->kind == DUO_STAGE_ROUTER && stage->teacher[0]) {
+        status = duo_cli_teacher_open(&s->teacher, stage->teacher, s->model,
+                                      s->progress.stage_step == 0);
+        if (status == DUO_OK) status = duo_trainer_teach(s->trainer, &s->teacher.routes);
+    }
     if (status == DUO_OK && s->resumed && s->progress.stage_step > 0)
         status = duo_checkpoint_moments(s->resumed, duo_trainer_m(s->trainer),
                                         duo_trainer_v(s->trainer));
@@ -235,6 +244,7 @@ static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 static void leave_stage(duo_training *s)
 {
     duo_trainer_free(s->trainer);
+    duo_cli_teacher_close(&s->teacher);
     duo_sampler_free(s->sampler);
     s->trainer = NULL;
     s->sampler = NULL;
@@ -275,6 +285,7 @@ duo_status duo_training_run(duo_training *s, bool *interrupted)
             s->progress.stage++;
             s->progress.stage_step = 0;
             s->progress.best_loss = 0;
+            memset(s->progress.multiplier, 0, sizeof s->progress.multiplier);
             continue;
         }
         status = run_stage(s, stage);

@@ -139,6 +139,7 @@ duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *fo
 void duo_training_close(duo_training *s)
 {
     duo_trainer_free(s->trainer);
+    duo_cli_teacher_close(&s->teacher);
     duo_sampler_free(s->sampler);
     duo_model_free(s->model);
     duo_checkpoint_close(s->resumed);

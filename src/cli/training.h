@@ -3,6 +3,7 @@
 
 #include "duo/checkpoint.h"
 #include "duo/recipe.h"
+#include "teacher.h"
 
 /** A run in this process: from a recipe, or from the newest checkpoint of its folder. */
 typedef struct duo_training {
@@ -13,6 +14,7 @@ typedef struct duo_training {
     duo_model *model;
     duo_sampler *sampler; /**< of the current stage, as is trainer */
     duo_trainer *trainer;
+    duo_cli_teacher teacher;
     duo_progress progress;
     duo_checkpoint *resumed; /**< until its moments have been read */
     double peak;             /**< measured multiply-add rate, FLOP/s */

@@ -57,35 +57,6 @@ void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_
     duo_rope_forward(k, model->rope, positions, N, c->n_kv_heads, D);
 }
 
-size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config)
-{
-    size_t M = 0;
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (duo_module_in(config->router_modules, m)) codes[M++] = m;
-    return M;
-}
-
-void duo_router_logits(float *logits, const float *h, const duo_model *model, size_t layer,
-                       size_t N)
-{
-    duo_linear_forward(logits, h, duo_model_weight(model, layer, DUO_P_ROUTER_WEIGHT),
-                       duo_tree_at(&model->weights, layer, DUO_P_ROUTER_BIAS), N, NULL, NULL,
-                       false);
-}
-
-void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,
-                       const duo_config *config, size_t n)
-{
-    duo_module codes[DUO_MODULES];
-    const size_t M = duo_router_codes(codes, config);
-    for (size_t i = 0; i < n; i++) {
-        size_t best = 0;
-        for (size_t m = 1; m < M; m++)
-            if (scores[i * M + m] > scores[i * M + best]) best = m;
-        routes[i * stride] = (uint8_t)codes[best];
-    }
-}
-
 size_t duo_head_block(const duo_config *config, size_t N)
 {
     const size_t most = (size_t)4 << 20; /* floats: 16 MiB of logits */

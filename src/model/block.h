@@ -47,17 +47,6 @@ void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uin
 void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_t *positions,
                      const duo_model *model, size_t layer, size_t N);
 
-/** Logits (N, M) of a layer's router. */
-void duo_router_logits(float *logits, const float *h, const duo_model *model, size_t layer,
-                       size_t N);
-
-/** The router's modules in ascending code, which is the order of its rows. Returns their number. */
-size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config);
-
-/** routes[i * stride] = the module of the largest of scores (n, M); the lower module wins a tie. */
-void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,
-                       const duo_config *config, size_t n);
-
 /** Rows of logits that are computed at a time, so that (N, V) never exists. */
 size_t duo_head_block(const duo_config *config, size_t N);
 

@@ -9,7 +9,7 @@ struct duo_nodes {
     size_t capacity;
     float *x, *h, *r, *q, *k, *v, *att, *attention_scratch;
     float *gate, *up; /* (chunk, F) */
-    float *router;
+    float *router, *router_hidden;
     uint32_t *sequences;
     duo_row_groups groups;
 };
@@ -69,6 +69,7 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
     value.gate = DUO_TAKE(arena, float, capacity *F);
     value.up = DUO_TAKE(arena, float, capacity *F);
     value.router = DUO_TAKE(arena, float, capacity *DUO_MODULES);
+    value.router_hidden = DUO_TAKE(arena, float, capacity * c->router_hidden);
     value.sequences = DUO_TAKE(arena, uint32_t, capacity);
     value.groups.rows[DUO_SMALL] = DUO_TAKE(arena, uint32_t, capacity);
     value.groups.rows[DUO_BIG] = DUO_TAKE(arena, uint32_t, capacity);
@@ -130,14 +131,22 @@ void duo_nodes_ffn(duo_nodes *nodes, const duo_model *model, size_t layer, duo_m
                         block_rows(nodes, i, n), true);
 }
 
-void duo_nodes_route(duo_nodes *nodes, const duo_model *model, size_t layer, uint8_t *routes,
-                     size_t stride, const float *h, size_t n)
+void duo_nodes_route(duo_nodes *nodes, const duo_model *model, const duo_router_rule *rule,
+                     size_t layer, uint8_t *routes, size_t stride, const float *h,
+                     const uint32_t *positions, size_t n)
 {
     const duo_config *c = &model->params.config;
+    if (!rule) rule = &model->rule;
     for (size_t i = 0; i < n; i += nodes->capacity) {
-        const size_t rows = block_rows(nodes, i, n);
-        duo_router_logits(nodes->router, h + i * c->d_model, model, layer, rows);
-        duo_router_choose(routes + i * stride, stride, nodes->router, c, rows);
+        const duo_router_rows rows = {.n = block_rows(nodes, i, n),
+                                      .h = h + i * c->d_model,
+                                      .routes = routes + i * stride,
+                                      .stride = stride,
+                                      .positions = positions + i,
+                                      .budgets = &rule->budget,
+                                      .per_budget = n};
+        duo_router_forward(nodes->router, nodes->router_hidden, &rows, model, layer);
+        duo_router_choose(routes + i * stride, stride, nodes->router, c, rule, layer, rows.n);
     }
 }
 
@@ -183,7 +192,8 @@ void duo_decode(duo_nodes *nodes, const duo_model *model, duo_cache *cache, cons
                          nodes->sequences, cache->lengths, S);
         append(cache, c, l, nodes->k, nodes->v);
         if (routing->kind == DUO_ROUTING_ROUTER)
-            duo_nodes_route(nodes, model, l, routing->routes + l, L, nodes->h, S);
+            duo_nodes_route(nodes, model, routing->rule, l, routing->routes + l, L, nodes->h,
+                            cache->lengths, S);
         duo_routes_group(&nodes->groups, routing->routes + l, L, S);
         for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
             duo_nodes_ffn(nodes, model, l, m, nodes->x, nodes->groups.rows[m], nodes->h,

@@ -7,6 +7,7 @@
 
 #include "duo/kernels.h"
 #include "duo/rng.h"
+#include "router.h"
 
 static const char *const group_names[DUO_GROUPS] = {
     "embedding", "attention", "norm", "small", "big", "head", "router",
@@ -19,8 +20,29 @@ const char *duo_group_name(duo_group group)
 
 /* ---------------------------------------------------------------- the table */
 
-typedef enum size_symbol { NONE, C_, KV, V_, F_BIG, F_SMALL, M_ } size_symbol;
+typedef enum size_symbol {
+    NONE,
+    C_,
+    KV,
+    V_,
+    F_BIG,
+    F_SMALL,
+    M_,
+    R_IN,  /* what the router's last product reads: its hidden layer or the hidden state */
+    R_OUT, /* what its first product makes */
+    BUDGETS,
+    PLACES
+} size_symbol;
 typedef enum init_rule { INIT_ONE, INIT_ZERO, INIT_NORMAL, INIT_NORMAL_OUT } init_rule;
+
+/* Initial values are drawn from a stream per slot, numbered as the slots were before the routers
+ * grew: a seed keeps its weights. */
+static unsigned stream_of(duo_slot slot)
+{
+    const unsigned grown = DUO_P_LAYER_KINDS - DUO_P_ROUTER_HIDDEN;
+    if (slot < DUO_P_ROUTER_HIDDEN) return slot;
+    return slot < DUO_P_LAYER_KINDS ? slot + DUO_P_KINDS : slot - grown;
+}
 
 /* Every kind of tensor of the llama family, in the order of checkpoints. */
 static const struct kind {
@@ -43,8 +65,13 @@ static const struct kind {
     {DUO_P_SMALL_GATE, "small/gate/weight", {F_SMALL, C_}, DUO_GROUP_SMALL, INIT_NORMAL},
     {DUO_P_SMALL_UP, "small/up/weight", {F_SMALL, C_}, DUO_GROUP_SMALL, INIT_NORMAL},
     {DUO_P_SMALL_DOWN, "small/down/weight", {C_, F_SMALL}, DUO_GROUP_SMALL, INIT_NORMAL_OUT},
-    {DUO_P_ROUTER_WEIGHT, "router/weight", {M_, C_}, DUO_GROUP_ROUTER, INIT_NORMAL},
+    {DUO_P_ROUTER_WEIGHT, "router/weight", {M_, R_IN}, DUO_GROUP_ROUTER, INIT_NORMAL},
     {DUO_P_ROUTER_BIAS, "router/bias", {M_, NONE}, DUO_GROUP_ROUTER, INIT_ZERO},
+    {DUO_P_ROUTER_HIDDEN, "router/hidden/weight", {R_OUT, C_}, DUO_GROUP_ROUTER, INIT_NORMAL},
+    {DUO_P_ROUTER_HIDDEN_BIAS, "router/hidden/bias", {R_OUT, NONE}, DUO_GROUP_ROUTER, INIT_ZERO},
+    {DUO_P_ROUTER_BUDGET, "router/budget", {R_OUT, BUDGETS}, DUO_GROUP_ROUTER, INIT_ZERO},
+    {DUO_P_ROUTER_PREVIOUS, "router/previous", {R_OUT, M_}, DUO_GROUP_ROUTER, INIT_ZERO},
+    {DUO_P_ROUTER_POSITION, "router/position", {R_OUT, PLACES}, DUO_GROUP_ROUTER, INIT_ZERO},
     {DUO_P_FINAL_NORM, "final_norm/weight", {C_, NONE}, DUO_GROUP_NORM, INIT_ONE},
     {DUO_P_LM_HEAD, "lm_head", {V_, C_}, DUO_GROUP_HEAD, INIT_NORMAL},
 };
@@ -67,19 +94,45 @@ static size_t size_of(const duo_config *c, size_symbol symbol)
         return c->d_small;
     case M_:
         return duo_module_count(c->router_modules);
+    case R_IN:
+        return c->router_hidden > 0 ? c->router_hidden : c->d_model;
+    case R_OUT:
+        return duo_router_width(c);
+    case BUDGETS:
+        return ROUTER_BUDGETS;
+    case PLACES:
+        return duo_router_places(c);
     }
     return 0;
 }
 
+static bool router_has(const duo_config *c, duo_slot slot)
+{
+    switch (slot) {
+    case DUO_P_ROUTER_HIDDEN:
+    case DUO_P_ROUTER_HIDDEN_BIAS:
+        return c->router_hidden > 0;
+    case DUO_P_ROUTER_BUDGET:
+        return duo_router_reads(c->router_inputs, DUO_INPUT_BUDGET);
+    case DUO_P_ROUTER_PREVIOUS:
+        return duo_router_reads(c->router_inputs, DUO_INPUT_PREVIOUS);
+    case DUO_P_ROUTER_POSITION:
+        return duo_router_reads(c->router_inputs, DUO_INPUT_POSITION);
+    default:
+        return true;
+    }
+}
+
 static bool present(const duo_config *c, const struct kind *kind)
 {
-    if (kind->group == DUO_GROUP_ROUTER) return c->router_modules != 0;
+    if (kind->group == DUO_GROUP_ROUTER) return c->router_modules != 0 && router_has(c, kind->slot);
     return kind->group != DUO_GROUP_HEAD || !c->tied_embeddings;
 }
 
 static void describe(duo_param *p, const duo_config *c, const struct kind *kind, size_t layer)
 {
-    *p = (duo_param){.slot = kind->slot, .layer = layer, .group = kind->group};
+    *p = (duo_param){
+        .slot = kind->slot, .stream = stream_of(kind->slot), .layer = layer, .group = kind->group};
     if (kind->slot < DUO_P_LAYER_KINDS)
         snprintf(p->name, sizeof p->name, "layers/%02zu/%s", layer, kind->name);
     else
@@ -88,7 +141,8 @@ static void describe(duo_param *p, const duo_config *c, const struct kind *kind,
     p->shape[0] = size_of(c, kind->shape[0]);
     p->shape[1] = size_of(c, kind->shape[1]);
     p->count = p->shape[0] * p->shape[1];
-    p->decay = p->rank == 2;
+    p->decay = p->rank == 2 && !(kind->slot >= DUO_P_ROUTER_BUDGET &&
+                                 kind->slot <= DUO_P_ROUTER_POSITION); /* tables, like biases */
     p->init_mean = kind->init == INIT_ONE ? 1.0 : 0.0;
     if (kind->init == INIT_NORMAL) p->init_std = 0.02;
     if (kind->init == INIT_NORMAL_OUT) p->init_std = 0.02 / sqrt(2.0 * (double)c->n_layers);
@@ -166,6 +220,7 @@ static void lay_out(duo_model *model, const duo_params *params, duo_arena *arena
     duo_tree_take(&model->weights, params, DUO_ALL_GROUPS, arena);
     model->linear = DUO_TAKE(arena, duo_weight, (c->n_layers + 1) * DUO_P_KINDS);
     model->rope = DUO_TAKE(arena, float, c->max_seq *duo_head_width(c));
+    model->thresholds = DUO_TAKE(arena, float, duo_threshold_rows(c) * DUO_MODULES);
 }
 
 size_t duo_model_bytes(const duo_params *params)
@@ -188,6 +243,7 @@ duo_status duo_model_create(duo_model **out, const duo_config *config)
     lay_out(model, &model->params, &model->arena);
     duo_model_drop_packs(model);
     duo_rope_table(model->rope, config->max_seq, duo_head_width(config), config->rope_theta);
+    model->rule = duo_model_rule(model, (double)config->n_layers / 2);
     *out = model;
     model = NULL;
 
@@ -212,7 +268,7 @@ static void draw_normal(float *w, const duo_param *p, uint64_t seed)
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < pairs; i++) {
         const duo_random4 r = duo_random(seed, DUO_RNG_INIT,
-                                         (duo_place){.step = p->slot,
+                                         (duo_place){.step = p->stream,
                                                      .layer = (uint32_t)p->layer,
                                                      .row = (uint32_t)(i >> 32),
                                                      .position = (uint32_t)i});
@@ -233,10 +289,12 @@ void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed)
     }
 }
 
-duo_status duo_model_add_routers(duo_model **model, duo_module_set modules, uint64_t seed)
+duo_status duo_model_add_routers(duo_model **model, const duo_config *routers, uint64_t seed)
 {
     duo_config config = (*model)->params.config;
-    config.router_modules = modules;
+    config.router_modules = routers->router_modules;
+    config.router_hidden = routers->router_hidden;
+    config.router_inputs = routers->router_inputs;
     duo_model *wider = NULL;
     const duo_status status = duo_model_create(&wider, &config);
     if (status != DUO_OK) return status;

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "router_loss.h"
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -20,9 +22,14 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
         s->v = DUO_TAKE(arena, float, N *KV);
     }
     const size_t M = duo_module_count(c->router_modules);
-    if (shape->gumbel)
-        s->clean = DUO_TAKE(arena, float, N *M); /* the budget loss sees all layers */
+    const bool routers = shape->gumbel || shape->routers;
+    if (routers) { /* their loss sees all layers */
+        s->clean = DUO_TAKE(arena, float, N *M);
+        s->logits = DUO_TAKE(arena, float, N *M);
+    }
     if (shared) return;
+    if (!routers) s->logits = DUO_TAKE(arena, float, N *M);
+    s->hidden = DUO_TAKE(arena, float, N * c->router_hidden);
     s->x_in = DUO_TAKE(arena, float, N *C);
     s->r_attn = DUO_TAKE(arena, float, N);
     s->h_attn = DUO_TAKE(arena, float, N *C);
@@ -60,10 +67,12 @@ static void take_backward(duo_pass *pass, const duo_config *c, duo_arena *arena)
     pass->dv = DUO_TAKE(arena, float, N *KV);
     pass->dgate = DUO_TAKE(arena, float, chunk *F);
     pass->dup = DUO_TAKE(arena, float, chunk *F);
+    if (!pass->shape.gumbel && !pass->shape.routers) return;
+    pass->drouter = DUO_TAKE(arena, float, N *M);
+    pass->dhidden = DUO_TAKE(arena, float, N * c->router_hidden);
     if (!pass->shape.gumbel) return;
     pass->dy = DUO_TAKE(arena, float, N *C);
     pass->dweight = DUO_TAKE(arena, float, N *M);
-    pass->drouter = DUO_TAKE(arena, float, N *M);
 }
 
 duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_arena *arena)
@@ -74,11 +83,8 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     assert(shape.T <= c->max_seq && N - 1 <= UINT32_MAX);
 
     /* While measuring, nothing may be written: the layout goes through values on the stack. */
-    duo_pass value = {.shape = shape,
-                      .N = N,
-                      .n_layers = L,
-                      .head_block = duo_head_block(c, N),
-                      .router_modules = c->router_modules};
+    duo_pass value = {
+        .shape = shape, .N = N, .n_layers = L, .head_block = duo_head_block(c, N), .config = *c};
     value.attention =
         (duo_attention_shape){shape.B, shape.T, c->n_heads, c->n_kv_heads, duo_head_width(c)};
     duo_pass *pass = DUO_TAKE(arena, duo_pass, 1);
@@ -99,11 +105,10 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     value.inputs = DUO_TAKE(arena, int32_t, N);
     value.targets = DUO_TAKE(arena, int32_t, N);
     value.positions = DUO_TAKE(arena, uint32_t, N);
-    value.shares = DUO_TAKE(arena, float, shape.B *M);
+    value.shares = DUO_TAKE(arena, double, shape.B *L *M);
     value.logits = DUO_TAKE(arena, float, value.head_block * c->vocab_size);
     value.lse = DUO_TAKE(arena, float, value.head_block);
     value.act = DUO_TAKE(arena, float, duo_ffn_chunk(c, N) * larger(c->d_big, c->d_small));
-    value.router = DUO_TAKE(arena, float, N *M);
     if (shape.gumbel) value.noise = DUO_TAKE(arena, float, N *M);
     value.attention_scratch = DUO_TAKE(arena, float, duo_attention_scratch(value.attention));
     if (shape.backward) take_backward(&value, c, arena);
@@ -151,6 +156,30 @@ static void routed_forward(duo_pass *pass, const duo_model *model, size_t l, flo
                         s->groups.count[m], true);
 }
 
+duo_router_rows duo_pass_router_rows(const duo_pass *pass, const duo_model *model,
+                                     const duo_routing *routing, size_t l)
+{
+    const duo_router_rule *rule = routing->rule ? routing->rule : &model->rule;
+    return (duo_router_rows){.n = pass->N,
+                             .h = pass->layers[l].h_ffn,
+                             .routes = routing->routes + l,
+                             .stride = pass->n_layers,
+                             .positions = pass->positions,
+                             .budgets = routing->budgets ? routing->budgets : &rule->budget,
+                             .per_budget = routing->budgets ? pass->shape.T : pass->N};
+}
+
+static void router_forward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
+                           size_t l)
+{
+    duo_layer_state *s = &pass->layers[l];
+    const duo_router_rows rows = duo_pass_router_rows(pass, model, routing, l);
+    duo_router_forward(s->logits, s->hidden, &rows, model, l);
+    if (s->clean)
+        duo_softmax_forward(s->clean, s->logits, pass->N,
+                            duo_module_count(pass->config.router_modules));
+}
+
 /* Every token through every module; the outputs are mixed by the Gumbel-softmax weights. */
 static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, float *x,
                           const duo_routing *routing)
@@ -161,17 +190,15 @@ static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, floa
     const size_t M = duo_router_codes(codes, c);
     duo_layer_state *s = &pass->layers[l];
 
-    duo_router_logits(pass->router, s->h_ffn, model, l, N);
-    duo_softmax_forward(s->clean, pass->router, N, M);
     const float *noise = NULL;
     if (routing->noise) { /* the layer's slice of (N, L, M), dense as kernels take it */
         for (size_t n = 0; n < N; n++)
             memcpy(pass->noise + n * M, routing->noise + (n * L + l) * M, M * sizeof(float));
         noise = pass->noise;
     }
-    duo_gumbel_softmax_forward(s->weight, s->soft, pass->router, noise, routing->tau,
+    duo_gumbel_softmax_forward(s->weight, s->soft, s->logits, noise, routing->tau,
                                routing->straight_through, N, M);
-    duo_router_choose(routing->routes + l, L, s->soft, c, N);
+    duo_router_choose(routing->routes + l, L, s->soft, c, NULL, l, N);
     place_ffn_states(pass, s, N * c->d_big);
     for (size_t i = 0; i < M; i++) {
         const duo_module m = codes[i];
@@ -181,25 +208,12 @@ static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, floa
     }
 }
 
-static void sum_shares(duo_pass *pass, const duo_model *model)
-{
-    const size_t L = model->params.config.n_layers, T = pass->shape.T;
-    const size_t M = duo_module_count(model->params.config.router_modules);
-    for (size_t b = 0; b < pass->shape.B; b++)
-        for (size_t m = 0; m < M; m++) {
-            double sum = 0;
-            for (size_t l = 0; l < L; l++)
-                for (size_t t = 0; t < T; t++)
-                    sum += (double)pass->layers[l].clean[(b * T + t) * M + m];
-            pass->shares[b * M + m] = (float)(sum / (double)(L * T));
-        }
-}
-
 void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tokens,
                       const duo_routing *routing)
 {
     const duo_config *c = &model->params.config;
     const size_t N = pass->N, C = c->d_model, L = c->n_layers, T = pass->shape.T;
+    const bool routers = pass->shape.routers || routing->kind == DUO_ROUTING_GUMBEL;
     assert(routing->kind != DUO_ROUTING_GUMBEL || pass->shape.gumbel);
     for (size_t b = 0; b < pass->shape.B; b++) {
         memcpy(pass->inputs + b * T, tokens + b * (T + 1), T * sizeof *tokens);
@@ -212,18 +226,18 @@ void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tok
         attention_forward(pass, model, l);
         float *x = l + 1 < L ? pass->layers[l + 1].x_in : pass->x_out;
         if (x != s->x_mid) memcpy(x, s->x_mid, N * C * sizeof(float));
+        if (routers || routing->kind == DUO_ROUTING_ROUTER) router_forward(pass, model, routing, l);
         if (routing->kind == DUO_ROUTING_GUMBEL) {
             mixed_forward(pass, model, l, x, routing);
             continue;
         }
-        if (routing->kind == DUO_ROUTING_ROUTER) {
-            duo_router_logits(pass->router, s->h_ffn, model, l, N);
-            duo_router_choose(routing->routes + l, L, pass->router, c, N);
-        }
+        if (routing->kind == DUO_ROUTING_ROUTER)
+            duo_router_choose(routing->routes + l, L, s->logits, c,
+                              routing->rule ? routing->rule : &model->rule, l, N);
         duo_routes_group(&s->groups, routing->routes + l, L, N);
         routed_forward(pass, model, l, x);
     }
-    if (routing->kind == DUO_ROUTING_GUMBEL) sum_shares(pass, model);
+    if (routers) duo_router_shares(pass);
     duo_rmsnorm_forward(pass->h_final, pass->r_final, pass->x_out,
                         duo_tree_at(&model->weights, 0, DUO_P_FINAL_NORM), N, C,
                         (float)c->norm_eps);
@@ -262,18 +276,4 @@ void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits)
 {
     duo_linear_forward(logits, pass->h_final, duo_model_head(model), NULL, pass->N, NULL, NULL,
                        false);
-}
-
-void duo_pass_budget_loss(const duo_pass *pass, const duo_routing *routing, float *budget)
-{
-    const size_t M = duo_module_count(pass->router_modules);
-    for (size_t b = 0; b < pass->shape.B; b++) {
-        float sum = 0;
-        for (size_t i = 0, m = 0; m < DUO_MODULES; m++) {
-            if (!duo_module_in(pass->router_modules, (duo_module)m)) continue;
-            const float off = pass->shares[b * M + i++] - (float)routing->target[m];
-            if (routing->target[m] >= 0) sum += off * off;
-        }
-        budget[b] = sum;
-    }
 }

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "router_loss.h"
+
 /* What is trainable decides where gradients must flow. */
 static bool trains(const duo_tree *gradient, size_t l, duo_slot first, duo_slot last)
 {
@@ -11,11 +13,14 @@ static bool trains(const duo_tree *gradient, size_t l, duo_slot first, duo_slot 
     return false;
 }
 
-static bool trains_below(const duo_tree *gradient, size_t l)
+/* What a gradient of the residual stream below layer l can reach. Under given routes that is not
+ * the routers: they are told what to say, and no loss but their own depends on them. */
+static bool trains_below(const duo_tree *gradient, size_t l, bool mixed)
 {
+    const duo_slot last = mixed ? DUO_P_LAYER_KINDS - 1 : DUO_P_SMALL_DOWN;
     if (duo_tree_at(gradient, 0, DUO_P_TOK_EMB)) return true;
     for (size_t i = 0; i < l; i++)
-        if (trains(gradient, i, 0, DUO_P_LAYER_KINDS - 1)) return true;
+        if (trains(gradient, i, 0, last)) return true;
     return false;
 }
 
@@ -57,39 +62,19 @@ static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree 
     }
 }
 
-/* Gradient of the router's logits: through the mixture, and of the budget loss through P. */
+/* dlogits: what came through a mixture; adds the router's own loss. */
 static void router_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
-                            const duo_tree *gradient, size_t l, float dbudget, bool need_dh)
+                            const duo_tree *gradient, size_t l, double drouter, bool need_dh)
 {
-    const duo_config *c = &model->params.config;
-    const duo_layer_state *s = &pass->layers[l];
-    const size_t N = pass->N, T = pass->shape.T, C = c->d_model;
-    duo_module codes[DUO_MODULES];
-    const size_t M = duo_router_codes(codes, c);
-
-    memset(pass->drouter, 0, N * M * sizeof(float));
-    duo_gumbel_softmax_backward(pass->drouter, pass->dweight, s->soft, routing->tau, N, M);
-    float *dclean = pass->dweight; /* read above, free now */
-    for (size_t n = 0; n < N; n++)
-        for (size_t i = 0; i < M; i++) {
-            const double target = routing->target[codes[i]];
-            const float off = pass->shares[n / T * M + i] - (float)target;
-            dclean[n * M + i] = target < 0 ? 0 : dbudget * 2 * off / (float)(c->n_layers * T);
-        }
-    duo_softmax_backward(pass->drouter, dclean, s->clean, N, M);
-
-    float *dw = duo_tree_at(gradient, l, DUO_P_ROUTER_WEIGHT);
-    if (dw)
-        duo_linear_backward_weight(dw, duo_tree_at(gradient, l, DUO_P_ROUTER_BIAS), pass->drouter,
-                                   s->h_ffn, N, M, C, NULL, NULL, DUO_FP32);
-    if (need_dh)
-        duo_linear_backward_input(pass->dh, pass->drouter,
-                                  duo_model_weight(model, l, DUO_P_ROUTER_WEIGHT), N, NULL, NULL,
-                                  true);
+    const duo_router_rows rows = duo_pass_router_rows(pass, model, routing, l);
+    if (!need_dh && !duo_tree_at(gradient, l, DUO_P_ROUTER_WEIGHT)) return;
+    duo_router_loss_backward(pass->drouter, pass, routing, l, drouter);
+    duo_router_backward(gradient, need_dh ? pass->dh : NULL, pass->dhidden, pass->drouter,
+                        pass->layers[l].hidden, &rows, model, l);
 }
 
 static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
-                           const duo_tree *gradient, size_t l, float dbudget, bool need_dh)
+                           const duo_tree *gradient, size_t l, double drouter, bool need_dh)
 {
     const duo_config *c = &model->params.config;
     const duo_layer_state *s = &pass->layers[l];
@@ -103,7 +88,9 @@ static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_rou
                          c->d_model);
         ffn_backward(pass, model, gradient, l, m, pass->dy, NULL, N, need_dh);
     }
-    router_backward(pass, model, routing, gradient, l, dbudget, need_dh);
+    memset(pass->drouter, 0, N * M * sizeof(float));
+    duo_gumbel_softmax_backward(pass->drouter, pass->dweight, s->soft, routing->tau, N, M);
+    router_backward(pass, model, routing, gradient, l, drouter, need_dh);
 }
 
 /* dx: in, the gradient of x_mid; out, that of x_in if it is needed below. */
@@ -145,34 +132,42 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
 }
 
 void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
-                       const duo_tree *gradient, float dbudget)
+                       const duo_tree *gradient, float drouter)
 {
     const duo_config *c = &model->params.config;
     const duo_tree *w = &model->weights;
-    const size_t N = pass->N, C = c->d_model;
-    assert(pass->shape.backward);
+    const size_t N = pass->N, C = c->d_model, M = duo_module_count(c->router_modules);
+    const bool mixed = routing->kind == DUO_ROUTING_GUMBEL, routers = pass->shape.routers && !mixed;
+    assert(pass->shape.backward && routing->kind != DUO_ROUTING_ROUTER);
 
-    memset(pass->dx, 0, N * C * sizeof(float));
-    duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, 0, DUO_P_FINAL_NORM), pass->dh,
-                         pass->x_out, duo_tree_at(w, 0, DUO_P_FINAL_NORM), pass->r_final, N, C);
+    if (trains_below(gradient, c->n_layers, mixed) || duo_tree_at(gradient, 0, DUO_P_FINAL_NORM)) {
+        memset(pass->dx, 0, N * C * sizeof(float));
+        duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, 0, DUO_P_FINAL_NORM), pass->dh,
+                             pass->x_out, duo_tree_at(w, 0, DUO_P_FINAL_NORM), pass->r_final, N, C);
+    }
     for (size_t l = c->n_layers; l-- > 0;) {
-        const bool below = trains_below(gradient, l);
+        const bool below = trains_below(gradient, l, mixed);
         const bool attention = below || trains(gradient, l, DUO_P_ATTN_NORM, DUO_P_O);
         const bool need_dh = attention || duo_tree_at(gradient, l, DUO_P_FFN_NORM);
         const duo_layer_state *s = &pass->layers[l];
 
         if (need_dh) memset(pass->dh, 0, N * C * sizeof(float));
-        if (routing->kind == DUO_ROUTING_GUMBEL)
-            mixed_backward(pass, model, routing, gradient, l, dbudget, need_dh);
+        if (mixed)
+            mixed_backward(pass, model, routing, gradient, l, (double)drouter, need_dh);
         else
             for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
                 ffn_backward(pass, model, gradient, l, m, pass->dx, s->groups.rows[m],
                              s->groups.count[m], need_dh);
+        if (routers) {
+            memset(pass->drouter, 0, N * M * sizeof(float));
+            router_backward(pass, model, routing, gradient, l, (double)drouter, need_dh);
+        }
         if (need_dh)
             duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_FFN_NORM), pass->dh,
                                  s->x_mid, duo_tree_at(w, l, DUO_P_FFN_NORM), s->r_ffn, N, C);
         if (attention) attention_backward(pass, model, gradient, l, below);
-        if (!below) return;
+        if (!below && !routers) return;
     }
-    duo_embedding_backward(duo_tree_at(gradient, 0, DUO_P_TOK_EMB), pass->dx, pass->inputs, N, C);
+    float *dembedding = duo_tree_at(gradient, 0, DUO_P_TOK_EMB);
+    if (dembedding) duo_embedding_backward(dembedding, pass->dx, pass->inputs, N, C);
 }

@@ -118,5 +118,6 @@ double duo_flops_ffn(const duo_config *c, duo_module module)
 
 double duo_flops_routers(const duo_config *c)
 {
-    return 2.0 * (double)(c->n_layers * duo_module_count(c->router_modules) * c->d_model);
+    const size_t M = duo_module_count(c->router_modules), H = c->router_hidden;
+    return 2.0 * (double)(c->n_layers * (H > 0 ? H * (c->d_model + M) : M * c->d_model));
 }

@@ -12,9 +12,8 @@ double duo_gradient_norm(const duo_tree *gradient)
 void duo_optimizer_step(const duo_tree *weights, duo_tree *m, duo_tree *v, const duo_tree *gradient,
                         const duo_stage_recipe *stage, uint64_t step, double norm)
 {
-    const double t = (double)(step + 1);
+    const double t = (double)(step + 1), lr = duo_stage_lr(stage, step);
     duo_adamw setting = {
-        .lr = (float)duo_stage_lr(stage, step),
         .beta1 = (float)stage->beta1,
         .beta2 = (float)stage->beta2,
         .eps = (float)stage->eps,
@@ -25,6 +24,7 @@ void duo_optimizer_step(const duo_tree *weights, duo_tree *m, duo_tree *v, const
     for (size_t i = 0; i < gradient->params->n; i++) {
         if (!gradient->tensors[i]) continue;
         const duo_param *p = &gradient->params->table[i];
+        setting.lr = (float)(lr * duo_stage_lr_scale(stage, p->group));
         setting.decay = p->decay ? (float)stage->weight_decay : 0.0f;
         duo_adamw_step(weights->tensors[i], m->tensors[i], v->tensors[i], gradient->tensors[i],
                        p->count, &setting);

@@ -39,8 +39,20 @@ double duo_stage_lr(const duo_stage_recipe *stage, uint64_t step)
     return curve(DUO_CURVE_LINEAR, stage->lr, end, share(step, tail, last));
 }
 
+double duo_stage_lr_scale(const duo_stage_recipe *stage, duo_group group)
+{
+    const bool own = group == DUO_GROUP_ROUTER && stage->router_lr > 0;
+    return own ? stage->router_lr / stage->lr : 1.0;
+}
+
 double duo_stage_tau(const duo_stage_recipe *stage, uint64_t step)
 {
-    const uint64_t last = stage->steps > 0 ? stage->steps - 1 : 0;
+    const uint64_t moving = stage->steps - stage->tau_tail, last = moving > 0 ? moving - 1 : 0;
+    if (stage->tau_tail > 0 && step >= moving) return stage->tau_end;
     return curve(stage->tau_schedule, stage->tau_start, stage->tau_end, share(step, 0, last));
+}
+
+bool duo_stage_hard(const duo_stage_recipe *stage, uint64_t step)
+{
+    return stage->straight_through || step >= stage->steps - stage->hard_tail;
 }

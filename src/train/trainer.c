@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "duo/kernels.h"
+#include "duo/rng.h"
 #include "optimizer.h"
 
 enum { MAX_BLOCKS = 16, MAX_LEVELS = 5 }; /* a tree over 16 leaves holds 5 sums at a time */
@@ -14,8 +15,9 @@ struct duo_trainer {
     const duo_params *params;
     duo_stage_recipe stage;
     uint64_t seed;
-    const duo_sampler *sampler; /* borrowed, as is model */
+    const duo_sampler *sampler; /* borrowed, as are model and teacher */
     duo_model *model;
+    const duo_teacher *teacher;
     size_t micro_batches, blocks;
     duo_arena arena;
 
@@ -23,13 +25,28 @@ struct duo_trainer {
     size_t levels; /* of the tree over blocks: gradients that are alive at a time */
     duo_tree gradients[MAX_LEVELS];
     duo_pass *pass;
-    int32_t *tokens; /* (micro_batch, T+1) */
-    uint8_t *routes; /* (micro_batch, T, L) */
-    float *noise;    /* (micro_batch, T, L, M) */
-    float *loss;     /* (micro_batch, T) */
-    float *budget;   /* (micro_batch) */
-    uint64_t *usage; /* (L, DUO_MODULES) */
+    int32_t *tokens;         /* (micro_batch, T+1) */
+    uint8_t *routes;         /* (micro_batch, T, L) */
+    float *noise;            /* (micro_batch, T, L, M) */
+    float *loss;             /* (micro_batch, T) */
+    float *budgets;          /* (micro_batch) share of big */
+    uint8_t *labels;         /* (micro_batch, T, L) the teacher's routes */
+    duo_router_terms *terms; /* (micro_batch) */
+    double cost;             /* of a flops penalty */
+    double *soft_usage;      /* (L, DUO_MODULES) */
+    uint64_t *usage;         /* (L, DUO_MODULES) */
 };
+
+/* A stage with a teacher either follows its routes or mixes the modules. */
+static bool follows(const duo_stage_recipe *stage)
+{
+    return stage->kind == DUO_STAGE_ROUTER && stage->teacher[0] && stage->language == 0;
+}
+
+static bool reads_budget(const duo_stage_recipe *stage)
+{
+    return duo_router_reads(stage->router_inputs, DUO_INPUT_BUDGET);
+}
 
 /* ---------------------------------------------------------------- layout */
 
@@ -53,13 +70,21 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
     t->routes = DUO_TAKE(arena, uint8_t, B * T * L);
     if (router) {
         t->noise = DUO_TAKE(arena, float, B *T *L *duo_module_count(c->router_modules));
-        t->budget = DUO_TAKE(arena, float, B);
+        t->budgets = DUO_TAKE(arena, float, B);
+        t->labels = DUO_TAKE(arena, uint8_t, B * T * L);
+        t->terms = DUO_TAKE(arena, duo_router_terms, B);
+        t->soft_usage = DUO_TAKE(arena, double, L *DUO_MODULES);
     }
     t->loss = DUO_TAKE(arena, float, B *T);
     t->usage = DUO_TAKE(arena, uint64_t, L * DUO_MODULES);
     duo_model_take_packs(t->model, t->params, stage->precision, true, arena);
-    t->pass = duo_pass_take(
-        t->params, (duo_pass_shape){.B = B, .T = T, .backward = true, .gumbel = router}, arena);
+    t->pass = duo_pass_take(t->params,
+                            (duo_pass_shape){.B = B,
+                                             .T = T,
+                                             .backward = true,
+                                             .gumbel = router && !follows(stage),
+                                             .routers = router},
+                            arena);
 }
 
 size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage)
@@ -70,28 +95,58 @@ size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage
     return measure.used;
 }
 
+/* The cost that a flops penalty wants: of the FLOPs that are not the FFNs' a router cannot save. */
+static duo_status choose_cost(duo_trainer *t)
+{
+    const duo_stage_recipe *stage = &t->stage;
+    const duo_config *c = &t->params->config;
+    if (stage->penalty != DUO_PENALTY_FLOPS) return DUO_OK;
+    t->cost = duo_router_cost(c, stage->target);
+    if (stage->target_flops == 0) return DUO_OK;
+    const double rest = duo_flops_base(c, ((double)stage->seq_len + 1) / 2) + duo_flops_routers(c);
+    t->cost = duo_router_cost_of_flops(c, stage->target_flops - rest);
+    if (t->cost >= 0 && t->cost <= 1) return DUO_OK;
+    return duo_fail(DUO_EINVAL,
+                    "stage %s: target_flops %g is out of reach: %g are not the routers' to save",
+                    stage->name, stage->target_flops, rest);
+}
+
 duo_status duo_trainer_create(duo_trainer **out, duo_model *model, const duo_stage_recipe *stage,
                               uint64_t seed, const duo_sampler *sampler)
 {
     *out = NULL;
     duo_trainer *t = calloc(1, sizeof *t);
     if (!t) return duo_fail(DUO_ENOMEM, "stage %s: no memory", stage->name);
-    assert(stage->kind != DUO_STAGE_ROUTER ||
-           model->params.config.router_modules == stage->modules);
+    const duo_config wanted = duo_stage_config(stage, &model->params.config);
+    assert(duo_config_same_routers(&wanted, &model->params.config));
+    (void)wanted;
     t->params = &model->params;
     t->stage = *stage;
     t->seed = seed;
     t->sampler = sampler;
     t->model = model;
-    const duo_status status =
-        duo_arena_create(&t->arena, duo_trainer_bytes(t->params, stage), stage->name);
+    duo_status status = choose_cost(t);
+    if (status == DUO_OK)
+        status = duo_arena_create(&t->arena, duo_trainer_bytes(t->params, stage), stage->name);
     if (status != DUO_OK) {
         free(t);
         return status;
     }
     lay_out(t, &t->arena);
     duo_model_repack(model, DUO_ALL_GROUPS);
+    if (stage->kind == DUO_STAGE_ROUTER)
+        model->rule =
+            duo_model_rule(model, stage->target[DUO_BIG] * (double)model->params.config.n_layers);
     *out = t;
+    return DUO_OK;
+}
+
+duo_status duo_trainer_teach(duo_trainer *t, const duo_teacher *teacher)
+{
+    if (teacher->R == 0 || teacher->T != t->stage.seq_len)
+        return duo_fail(DUO_EINVAL, "%s: %zu sequences of %zu tokens; stage %s has seq_len %zu",
+                        t->stage.teacher, teacher->R, teacher->T, t->stage.name, t->stage.seq_len);
+    t->teacher = teacher;
     return DUO_OK;
 }
 
@@ -115,19 +170,47 @@ duo_tree *duo_trainer_v(duo_trainer *t)
 
 /* ---------------------------------------------------------------- routing */
 
-static duo_routing routing_of(const duo_trainer *t, double tau)
+/* How the micro-batch that is at hand is routed. */
+static duo_routing routing_of(const duo_trainer *t, const duo_progress *progress)
 {
+    const duo_stage_recipe *stage = &t->stage;
     duo_routing routing = {.kind = DUO_ROUTING_GIVEN, .routes = t->routes};
-    if (t->stage.kind != DUO_STAGE_ROUTER) return routing;
-    routing.kind = DUO_ROUTING_GUMBEL;
-    routing.noise = t->stage.noise ? t->noise : NULL;
-    routing.tau = (float)tau;
-    routing.straight_through = t->stage.straight_through;
-    memcpy(routing.target, t->stage.target, sizeof routing.target);
+    if (stage->kind != DUO_STAGE_ROUTER) return routing;
+    if (follows(stage)) {
+        routing.routes = t->labels;
+    } else {
+        routing.kind = DUO_ROUTING_GUMBEL;
+        routing.noise = stage->noise ? t->noise : NULL;
+        routing.tau = (float)duo_stage_tau(stage, progress->stage_step);
+        routing.straight_through = duo_stage_hard(stage, progress->stage_step);
+    }
+    routing.budgets = reads_budget(stage) ? t->budgets : NULL;
+    routing.loss = (duo_router_loss){.penalty = stage->penalty,
+                                     .alpha = stage->alpha,
+                                     .balance = stage->balance,
+                                     .z = stage->z_loss,
+                                     .teach = t->teacher ? stage->teach : 0,
+                                     .focal = stage->focal,
+                                     .cost = t->cost,
+                                     .teacher = t->teacher ? t->labels : NULL};
+    memcpy(routing.loss.target, stage->target, sizeof stage->target);
+    memcpy(routing.loss.multiplier, progress->multiplier, sizeof progress->multiplier);
     return routing;
 }
 
-/* Routes or noise for the rows first_row .. of a step, as the stage wants them. */
+static void draw_budgets(duo_trainer *t, uint64_t seed, uint64_t step, size_t first_row)
+{
+    const duo_stage_recipe *stage = &t->stage;
+    const double L = (double)t->params->config.n_layers;
+    for (size_t b = 0; b < stage->micro_batch; b++) {
+        const duo_place place = {.step = step, .row = (uint32_t)(first_row + b)};
+        const double u = duo_uniform(duo_random(seed, DUO_RNG_BUDGET, place).word[0]);
+        const double n_big = stage->budget_min + u * (stage->budget_max - stage->budget_min);
+        t->budgets[b] = (float)(n_big / L);
+    }
+}
+
+/* Routes, noise or budgets for the rows first_row .. of a step, as the stage wants them. */
 static void draw_routes(duo_trainer *t, uint64_t seed, uint64_t step, size_t first_row)
 {
     const duo_config *c = &t->params->config;
@@ -141,10 +224,29 @@ static void draw_routes(duo_trainer *t, uint64_t seed, uint64_t step, size_t fir
         duo_routes_random(t->routes, B, T, L, t->stage.p, seed, step, first_row);
         break;
     case DUO_STAGE_ROUTER:
-        if (t->stage.noise)
+        if (t->stage.noise && !follows(&t->stage))
             duo_gumbel_fill(t->noise, B, T, L, duo_module_count(c->router_modules), seed, step,
                             first_row);
+        if (reads_budget(&t->stage)) draw_budgets(t, seed, step, first_row);
         break;
+    }
+}
+
+/* Sequences `index` .. of the run: the sampler's, or the teacher's with their routes, all of them
+ * once before any again. */
+static void draw_sequences(duo_trainer *t, uint64_t index)
+{
+    const size_t B = t->stage.micro_batch, T = t->stage.seq_len, L = t->params->config.n_layers;
+    for (size_t b = 0; b < B; b++, index++) {
+        int32_t *tokens = t->tokens + b * (T + 1);
+        if (!t->teacher) {
+            duo_sampler_sequence(t->sampler, index, tokens);
+            continue;
+        }
+        const uint64_t R = t->teacher->R;
+        const size_t row = (size_t)duo_permute(t->seed, DUO_RNG_WINDOW, index / R, R, index % R);
+        memcpy(tokens, t->teacher->tokens + row * (T + 1), (T + 1) * sizeof *tokens);
+        memcpy(t->labels + b * T * L, t->teacher->routes + row * T * L, T * L);
     }
 }
 
@@ -167,8 +269,31 @@ static double step_flops(const duo_trainer *t, uint64_t tokens)
     for (size_t l = 0; l < c->n_layers; l++)
         for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
             forward += (double)t->usage[l * DUO_MODULES + m] * duo_flops_ffn(c, m);
-    const bool language_model = t->stage.kind == DUO_STAGE_DENSE || t->stage.kind == DUO_STAGE_DUO;
-    return forward * (language_model ? 3.0 : 2.0);
+    if (follows(&t->stage)) return forward;
+    const duo_group_set most = DUO_GROUP_BIT(DUO_GROUP_ATTENTION);
+    return forward * (duo_stage_trains(&t->stage) & most ? 3.0 : 2.0);
+}
+
+static void add_terms(duo_router_terms *sum, const duo_router_terms *terms, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sum->penalty += terms[i].penalty;
+        sum->balance += terms[i].balance;
+        sum->z += terms[i].z;
+        sum->teacher += terms[i].teacher;
+        sum->total += terms[i].total;
+        sum->agree += terms[i].agree;
+    }
+}
+
+static void divide_terms(duo_router_terms *sum, double n)
+{
+    *sum = (duo_router_terms){.penalty = sum->penalty / n,
+                              .balance = sum->balance / n,
+                              .z = sum->z / n,
+                              .teacher = sum->teacher / n,
+                              .total = sum->total / n,
+                              .agree = sum->agree / n};
 }
 
 static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t index,
@@ -177,23 +302,22 @@ static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t
     const duo_stage_recipe *stage = &t->stage;
     const size_t B = stage->micro_batch, T = stage->seq_len, L = t->params->config.n_layers;
     const size_t first_row = index * B;
-    for (size_t b = 0; b < B; b++)
-        duo_sampler_sequence(t->sampler, progress->sequences + first_row + b,
-                             t->tokens + b * (T + 1));
+    draw_sequences(t, progress->sequences + first_row);
     draw_routes(t, t->seed, progress->step, first_row);
 
-    const duo_routing routing = routing_of(t, report->tau);
-    const float dloss = 1.0f / (float)(stage->batch_size * T);
+    const duo_routing routing = routing_of(t, progress);
+    const bool router = stage->kind == DUO_STAGE_ROUTER;
+    const double language = router && t->teacher ? stage->language : 1;
+    const float dloss = (float)(language / (double)(stage->batch_size * T));
     duo_pass_forward(t->pass, t->model, t->tokens, &routing);
-    duo_pass_loss(t->pass, t->model, t->loss, gradient, dloss);
-    duo_pass_backward(t->pass, t->model, &routing, gradient,
-                      (float)(stage->alpha / (double)stage->batch_size));
+    duo_pass_loss(t->pass, t->model, t->loss, follows(stage) ? NULL : gradient, dloss);
+    duo_pass_backward(t->pass, t->model, &routing, gradient, 1.0f / (float)stage->batch_size);
     report->loss += sum(t->loss, B * T);
-    duo_routes_count(t->usage, t->routes, B * T, L);
-    if (routing.kind == DUO_ROUTING_GUMBEL) {
-        duo_pass_budget_loss(t->pass, &routing, t->budget);
-        report->budget_loss += sum(t->budget, B);
-    }
+    duo_routes_count(t->usage, routing.routes, B * T, L);
+    if (!router) return;
+    duo_pass_router_loss(t->pass, &routing, t->terms);
+    duo_pass_router_shares(t->pass, t->soft_usage);
+    add_terms(&report->router, t->terms, B);
 }
 
 /* Micro-batches are added up in order within at most 16 blocks, and the blocks in a binary tree,
@@ -215,6 +339,18 @@ static duo_tree *accumulate(duo_trainer *t, const duo_progress *progress, duo_st
     return &t->gradients[0];
 }
 
+/* Dual ascent: lambda_m += dual_lr (P_m - t_m), P_m the step's mean share. */
+static void ascend(const duo_trainer *t, duo_progress *progress)
+{
+    const size_t L = t->params->config.n_layers;
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        double share = 0;
+        if (t->stage.target[m] < 0) continue;
+        for (size_t l = 0; l < L; l++) share += t->soft_usage[l * DUO_MODULES + m];
+        progress->multiplier[m] += t->stage.dual_lr * (share / (double)L - t->stage.target[m]);
+    }
+}
+
 duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_report *report)
 {
     const duo_stage_recipe *stage = &t->stage;
@@ -224,11 +360,17 @@ duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_rep
         .tau = stage->kind == DUO_STAGE_ROUTER ? duo_stage_tau(stage, progress->stage_step) : 0,
         .tokens = tokens,
         .usage = t->usage,
+        .soft_usage = t->soft_usage,
     };
-    memset(t->usage, 0, t->params->config.n_layers * DUO_MODULES * sizeof *t->usage);
+    const size_t L = t->params->config.n_layers;
+    memcpy(report->multiplier, progress->multiplier, sizeof report->multiplier);
+    memset(t->usage, 0, L * DUO_MODULES * sizeof *t->usage);
+    if (t->soft_usage) memset(t->soft_usage, 0, L * DUO_MODULES * sizeof *t->soft_usage);
     duo_tree *gradient = accumulate(t, progress, report);
     report->loss /= (double)tokens;
-    report->budget_loss /= (double)stage->batch_size;
+    divide_terms(&report->router, (double)stage->batch_size);
+    for (size_t i = 0; t->soft_usage && i < L * DUO_MODULES; i++)
+        t->soft_usage[i] /= (double)stage->batch_size;
     report->grad_norm = duo_gradient_norm(gradient);
     report->flops = step_flops(t, tokens);
     if (!isfinite(report->loss) || !isfinite(report->grad_norm))
@@ -238,6 +380,7 @@ duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_rep
     duo_optimizer_step(&t->model->weights, &t->m, &t->v, gradient, stage, progress->stage_step,
                        report->grad_norm);
     duo_model_repack(t->model, duo_stage_trains(stage));
+    if (stage->penalty == DUO_PENALTY_LAGRANGIAN) ascend(t, progress);
     progress->stage_step++;
     progress->step++;
     progress->sequences += stage->batch_size;
@@ -256,8 +399,10 @@ duo_status duo_trainer_validate(duo_trainer *t, const duo_tokens *tokens, double
     if (windows == 0)
         return duo_fail(DUO_EINVAL, "%s: the held-out split holds no window of %zu tokens",
                         duo_tokens_path(tokens), T + 1);
-    duo_routing routing = routing_of(t, 1.0);
-    if (t->stage.kind == DUO_STAGE_ROUTER) routing.kind = DUO_ROUTING_ROUTER;
+    const duo_routing routing = {
+        .kind = t->stage.kind == DUO_STAGE_ROUTER ? DUO_ROUTING_ROUTER : DUO_ROUTING_GIVEN,
+        .routes = t->routes,
+    };
 
     memset(usage, 0, L * DUO_MODULES * sizeof *usage);
     double total = 0;

@@ -1,0 +1,208 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "duo/train.h"
+
+enum { ROUNDS = 12, SWEEPS = 16 };
+static const double close_enough = 5e-4;
+
+/* Calibration text and all that a pass over it needs. */
+typedef struct calibration {
+    const duo_calibration *settings;
+    duo_model *model;
+    size_t windows, rows, L, M;
+    duo_module codes[DUO_MODULES];
+    duo_arena arena;
+    duo_pass *pass;
+    int32_t *tokens; /* (rows, T+1) */
+    uint8_t *routes; /* (rows, T, L) */
+    uint64_t *usage; /* (L, DUO_MODULES) */
+    float *scores;   /* (windows, T, L, M), but for the last block's unused rows */
+    float *margins;  /* (windows, T, L) */
+} calibration;
+
+void duo_calibration_clear(duo_model *model)
+{
+    const size_t rows = duo_threshold_rows(&model->params.config);
+    const double n_big = (double)model->rule.budget * (double)model->params.config.n_layers;
+    memset(model->thresholds, 0, rows * DUO_MODULES * sizeof *model->thresholds);
+    model->rule = duo_model_rule(model, n_big);
+}
+
+static void lay_out(calibration *c, duo_arena *arena)
+{
+    const size_t T = c->settings->T, rows = c->rows;
+    const size_t blocks = (c->windows + rows - 1) / rows;
+    c->pass = duo_pass_take(&c->model->params, (duo_pass_shape){.B = rows, .T = T, .routers = true},
+                            arena);
+    c->tokens = DUO_TAKE(arena, int32_t, rows * (T + 1));
+    c->routes = DUO_TAKE(arena, uint8_t, rows * T * c->L);
+    c->usage = DUO_TAKE(arena, uint64_t, c->L * DUO_MODULES);
+    c->scores = DUO_TAKE(arena, float, blocks *rows *T * c->L * c->M);
+    c->margins = DUO_TAKE(arena, float, c->windows *T * c->L);
+}
+
+/* ---------------------------------------------------------------- measuring */
+
+/* Run all windows under a rule: scores of every token and layer, and the shares of the modules. */
+static void measure(calibration *c, const duo_router_rule *rule, double shares[DUO_MODULES])
+{
+    const duo_calibration *settings = c->settings;
+    const size_t T = settings->T, L = c->L;
+    const size_t held = duo_tokens_windows(settings->tokens, DUO_TRAIN, -1, T);
+    const duo_routing routing = {.kind = DUO_ROUTING_ROUTER, .routes = c->routes, .rule = rule};
+    memset(c->usage, 0, L * DUO_MODULES * sizeof *c->usage);
+    for (size_t first = 0; first < c->windows; first += c->rows) {
+        const size_t rows = c->windows - first < c->rows ? c->windows - first : c->rows;
+        for (size_t b = 0; b < c->rows; b++) { /* rows beyond the last window repeat it */
+            const size_t i = first + (b < rows ? b : rows - 1);
+            duo_tokens_window(settings->tokens, DUO_TRAIN, -1, T, i * held / c->windows,
+                              c->tokens + b * (T + 1));
+        }
+        duo_pass_forward(c->pass, c->model, c->tokens, &routing);
+        duo_pass_router_logits(c->pass, c->scores + first * T * L * c->M);
+        duo_routes_count(c->usage, c->routes, rows * T, L);
+    }
+    const double choices = (double)(c->windows * T * L);
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        uint64_t uses = 0;
+        for (size_t l = 0; l < L; l++) uses += c->usage[l * DUO_MODULES + m];
+        shares[m] = (double)uses / choices;
+    }
+}
+
+static double largest_miss(const double shares[DUO_MODULES], const double target[DUO_MODULES])
+{
+    double miss = 0;
+    for (size_t m = 0; m < DUO_MODULES; m++)
+        if (target[m] >= 0) miss = fmax(miss, fabs(shares[m] - target[m]));
+    return miss;
+}
+
+/* ---------------------------------------------------------------- thresholds */
+
+static int by_size(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* The threshold of module m at which its share is `target` of the scores, the others' being what
+ * they are: a quantile of how far its score lies above the best of the others. */
+static float quantile(calibration *c, const float threshold[DUO_MODULES], size_t m, double target)
+{
+    const size_t n = c->windows * c->settings->T * c->L, M = c->M;
+    for (size_t i = 0; i < n; i++) {
+        const float *s = c->scores + i * M;
+        float best = -INFINITY;
+        for (size_t k = 0; k < M; k++)
+            if (k != m) best = fmaxf(best, s[k] - threshold[c->codes[k]]);
+        c->margins[i] = s[m] - best;
+    }
+    qsort(c->margins, n, sizeof *c->margins, by_size);
+    const size_t others = n - (size_t)(target * (double)n + 0.5);
+    if (others == 0) return c->margins[0] - 1;
+    if (others == n) return c->margins[n - 1] + 1;
+    return 0.5f * (c->margins[others - 1] + c->margins[others]);
+}
+
+/* Thresholds under which the scores at hand give the targets. Where every module has one, the
+ * lowest follows from the others. Two modules need one sweep, three alternate. */
+static void solve(calibration *c, duo_router_rule *rule, const double target[DUO_MODULES])
+{
+    const size_t M = c->M;
+    bool all = true;
+    for (size_t m = 0; m < M; m++) all = all && target[c->codes[m]] >= 0;
+    memset(rule->threshold, 0, sizeof rule->threshold);
+    for (size_t sweep = 0; sweep < (M == 2 ? 1 : SWEEPS); sweep++)
+        for (size_t m = all ? 1 : 0; m < M; m++) {
+            const duo_module code = c->codes[m];
+            if (target[code] >= 0)
+                rule->threshold[code] = quantile(c, rule->threshold, m, target[code]);
+        }
+}
+
+/* Thresholds move routes, and routes move scores a little. */
+static void calibrate_rule(calibration *c, duo_router_rule *rule, const double target[DUO_MODULES],
+                           duo_calibrated *calibrated)
+{
+    double shares[DUO_MODULES], least = INFINITY;
+    memset(rule->threshold, 0, sizeof rule->threshold);
+    duo_router_rule tried = *rule;
+    for (size_t round = 0; round <= ROUNDS; round++) {
+        measure(c, &tried, shares);
+        const double miss = largest_miss(shares, target);
+        if (round == 0) memcpy(calibrated->before, shares, sizeof shares);
+        if (miss < least) {
+            least = miss;
+            *rule = tried;
+            memcpy(calibrated->after, shares, sizeof shares);
+        }
+        if (miss < close_enough || round == ROUNDS) break;
+        /* Where routes answer strongly whole steps run past the goal. */
+        const duo_router_rule before = tried;
+        solve(c, &tried, target);
+        const float step = round < 2 ? 1 : round < 6 ? 0.5f : 0.25f;
+        for (size_t m = 0; m < DUO_MODULES; m++)
+            tried.threshold[m] =
+                before.threshold[m] + step * (tried.threshold[m] - before.threshold[m]);
+    }
+}
+
+static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
+{
+    duo_model *model = c->model;
+    const size_t L = c->L;
+    size_t first = (size_t)ceil(c->settings->budget_min),
+           last = (size_t)floor(c->settings->budget_max);
+    if (last > L) last = L;
+    if (first > last) first = last;
+    for (size_t k = first; k <= last; k++) {
+        duo_router_rule rule = {.budget = (float)((double)k / (double)L)};
+        double target[DUO_MODULES] = {-1, -1, -1};
+        target[DUO_BIG] = (double)k / (double)L;
+        calibrate_rule(c, &rule, target, calibrated);
+        memcpy(model->thresholds + k * DUO_MODULES, rule.threshold, sizeof rule.threshold);
+    }
+    for (size_t k = 0; k <= L; k++) {
+        const size_t nearest = k < first ? first : k > last ? last : k;
+        memcpy(model->thresholds + k * DUO_MODULES, model->thresholds + nearest * DUO_MODULES,
+               DUO_MODULES * sizeof *model->thresholds);
+    }
+}
+
+duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
+                         duo_calibrated *calibrated)
+{
+    const duo_config *config = &model->params.config;
+    const size_t held = duo_tokens_windows(settings->tokens, DUO_TRAIN, -1, settings->T);
+    calibration c = {.settings = settings, .model = model, .L = config->n_layers};
+    if (config->router_modules == 0)
+        return duo_fail(DUO_EINVAL, "the model has no routers to calibrate");
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (duo_module_in(config->router_modules, m)) c.codes[c.M++] = m;
+    c.windows = settings->windows < held ? settings->windows : held;
+    if (c.windows == 0)
+        return duo_fail(DUO_EINVAL, "%s: no window of %zu training tokens to calibrate on",
+                        duo_tokens_path(settings->tokens), settings->T + 1);
+    c.rows = settings->rows < c.windows ? settings->rows : c.windows;
+    duo_arena measured = DUO_ARENA_MEASURE;
+    lay_out(&c, &measured);
+    const duo_status status = duo_arena_create(&c.arena, measured.used, "calibration");
+    if (status != DUO_OK) return status;
+    lay_out(&c, &c.arena);
+
+    *calibrated = (duo_calibrated){.windows = c.windows};
+    const double n_big = (double)model->rule.budget * (double)c.L;
+    if (duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET)) {
+        calibrate_budgets(&c, calibrated);
+    } else {
+        duo_router_rule rule = model->rule;
+        calibrate_rule(&c, &rule, settings->target, calibrated);
+        memcpy(model->thresholds, rule.threshold, sizeof rule.threshold);
+    }
+    model->rule = duo_model_rule(model, n_big);
+    duo_arena_free(&c.arena);
+    return DUO_OK;
+}

@@ -1,0 +1,313 @@
+#include "train_fixture.h"
+
+/* ---------------------------------------------------------------- router stages */
+
+static duo_stage_recipe router_stage(duo_penalty penalty)
+{
+    duo_stage_recipe stage = stage_of(DUO_STAGE_ROUTER);
+    stage.modules = TWO;
+    stage.penalty = penalty;
+    stage.alpha = 20;
+    return stage;
+}
+
+static double share_of_big(const run *r)
+{
+    return (r->report.soft_usage[DUO_BIG] + r->report.soft_usage[DUO_MODULES + DUO_BIG]) / 2;
+}
+
+START_TEST(every_penalty_leads_to_the_target)
+{
+    for (duo_penalty penalty = 0; penalty <= DUO_PENALTY_LAGRANGIAN; penalty++) {
+        duo_stage_recipe stage = router_stage(penalty);
+        if (penalty == DUO_PENALTY_LAGRANGIAN) stage.alpha = 1;
+        run r = start(&stage, 1);
+        step(&r, 1);
+        const double before = share_of_big(&r);
+        step(&r, 99);
+        ck_assert_double_gt(before, 0.45);
+        ck_assert_double_lt(share_of_big(&r), penalty == DUO_PENALTY_LAGRANGIAN ? 0.4 : 0.35);
+        ck_assert(penalty == DUO_PENALTY_LAGRANGIAN || r.progress.multiplier[DUO_BIG] == 0);
+        stop(&r);
+    }
+}
+END_TEST
+
+/* lambda += dual_lr (P - t), with the share that the step had. */
+START_TEST(multipliers_ascend)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_LAGRANGIAN);
+    stage.dual_lr = 0.5;
+    run r = start(&stage, 1);
+    double multiplier = 0;
+    for (size_t i = 0; i < 3; i++) {
+        step(&r, 1);
+        ck_assert_double_eq(r.report.multiplier[DUO_BIG], multiplier);
+        multiplier += 0.5 * (share_of_big(&r) - 0.3);
+        ck_assert_double_eq_tol(r.progress.multiplier[DUO_BIG], multiplier, 1e-12);
+        multiplier = r.progress.multiplier[DUO_BIG];
+    }
+    ck_assert_double_gt(multiplier, 0.1);
+    ck_assert_double_eq(r.progress.multiplier[DUO_SMALL], 0); /* no target */
+    stop(&r);
+}
+END_TEST
+
+START_TEST(wanted_flops_out_of_reach_are_refused)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_FLOPS);
+    run r = start(&stage, 1);
+    duo_trainer *other = NULL;
+    stage.target_flops = 1;
+    ck_assert_int_eq(duo_trainer_create(&other, r.model, &stage, 5, r.sampler), DUO_EINVAL);
+    ck_assert_ptr_nonnull(strstr(duo_message(), "stage test: target_flops 1 is out of reach"));
+    stop(&r);
+}
+END_TEST
+
+START_TEST(what_a_router_stage_trains)
+{
+    const struct {
+        duo_router_trains train;
+        duo_module_set modules;
+        duo_group_set groups;
+    } cases[] = {
+        {DUO_TRAIN_ROUTER, TWO, DUO_GROUP_BIT(DUO_GROUP_ROUTER)},
+        {DUO_TRAIN_ROUTER_SMALL, TWO,
+         DUO_GROUP_BIT(DUO_GROUP_ROUTER) | DUO_GROUP_BIT(DUO_GROUP_SMALL)},
+        {DUO_TRAIN_ALL, TWO, DUO_ALL_GROUPS},
+        {DUO_TRAIN_ALL, 1 << DUO_SKIP | 1 << DUO_BIG,
+         DUO_ALL_GROUPS & ~DUO_GROUP_BIT(DUO_GROUP_SMALL)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.train = cases[i].train;
+        stage.modules = cases[i].modules;
+        stage.weight_decay = 0;
+        stage.router_lr = 0.005;
+        run r = start(&stage, 1);
+        float *before = copy_of(&r.model->weights);
+        step(&r, 1);
+        for (size_t p = 0; p < r.model->params.n; p++) {
+            const duo_param *param = &r.model->params.table[p];
+            const float *w = r.model->weights.tensors[p];
+            const float *old = before + (w - r.model->weights.block);
+            const bool trains = (cases[i].groups & DUO_GROUP_BIT(param->group)) != 0;
+            float most = 0; /* a first step of AdamW is of the learning rate's size */
+            for (size_t k = 0; k < param->count; k++) most = fmaxf(most, fabsf(w[k] - old[k]));
+            const double lr = param->group == DUO_GROUP_ROUTER ? 0.005 : 0.01;
+            ck_assert_msg(fabs((double)most - (trains ? lr : 0)) < 1e-3 * lr, "%s moved by %g",
+                          param->name, (double)most);
+        }
+        free(before);
+        stop(&r);
+    }
+}
+END_TEST
+
+START_TEST(schedules_have_tails)
+{
+    duo_stage_recipe stage = {.steps = 101,
+                              .tau_start = 4,
+                              .tau_end = 0.25,
+                              .tau_tail = 20,
+                              .hard_tail = 10,
+                              .tau_schedule = DUO_CURVE_LINEAR};
+    ck_assert_double_eq_tol(duo_stage_tau(&stage, 40), 2.125, 1e-12);
+    ck_assert_double_eq_tol(duo_stage_tau(&stage, 80), 0.25, 1e-12);
+    ck_assert_double_eq_tol(duo_stage_tau(&stage, 100), 0.25, 1e-12);
+    stage.tau_schedule = DUO_CURVE_CONSTANT; /* then the tail is a fall */
+    ck_assert_double_eq(duo_stage_tau(&stage, 80), 4);
+    ck_assert_double_eq(duo_stage_tau(&stage, 81), 0.25);
+    ck_assert(!duo_stage_hard(&stage, 90) && duo_stage_hard(&stage, 91));
+}
+END_TEST
+
+/* ---------------------------------------------------------------- budgets as an input */
+
+START_TEST(each_sequence_has_a_budget_of_its_own)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    stage.router_inputs = 1 << DUO_INPUT_BUDGET;
+    stage.budget_max = 2;
+    stage.lr = 0.05;
+    run r = start(&stage, 1);
+    step(&r, 100);
+    double share[3];
+    for (size_t k = 0; k <= 2; k++) {
+        uint64_t usage[2 * DUO_MODULES];
+        double loss = 0;
+        r.model->rule = duo_model_rule(r.model, (double)k);
+        ok(duo_trainer_validate(r.trainer, r.tokens, &loss, usage));
+        share[k] = (double)(usage[DUO_BIG] + usage[DUO_MODULES + DUO_BIG]) / (2 * 7 * T);
+    }
+    ck_assert_double_lt(share[0], 0.25);
+    ck_assert(share[0] < share[1] && share[1] < share[2]);
+    ck_assert_double_gt(share[2], 0.75);
+    stop(&r);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- calibration */
+
+static void routed_shares(run *r, size_t windows, double shares[DUO_MODULES])
+{
+    uint64_t usage[2 * DUO_MODULES];
+    loss_by_hand(r, windows, DUO_ROUTING_ROUTER, usage);
+    for (size_t m = 0; m < DUO_MODULES; m++)
+        shares[m] = (double)(usage[m] + usage[DUO_MODULES + m]) / (double)(2 * windows * T);
+}
+
+START_TEST(thresholds_meet_their_targets)
+{
+    const struct {
+        duo_module_set modules;
+        double target[DUO_MODULES];
+    } cases[] = {{TWO, {-1, -1, 0.25}},
+                 {TWO, {-1, 0.4, 0.6}},
+                 {ALL_MODULES, {-1, -1, 0.7}},
+                 {ALL_MODULES, {0.2, 0.3, 0.5}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.modules = cases[i].modules;
+        run r = start(&stage, 1);
+        random_model(r.model, 3);
+        duo_calibration calibration = {.tokens = r.tokens, .windows = 200, .T = T, .rows = 7};
+        memcpy(calibration.target, cases[i].target, sizeof calibration.target);
+        duo_calibrated calibrated;
+        double held[DUO_MODULES];
+        ok(duo_calibrate(r.model, &calibration, &calibrated));
+        ck_assert_uint_eq(calibrated.windows, 200);
+        routed_shares(&r, 33, held);
+        for (size_t m = 0; m < DUO_MODULES; m++) {
+            if (cases[i].target[m] < 0) continue;
+            ck_assert_double_eq_tol(calibrated.after[m], cases[i].target[m], 1e-2);
+            ck_assert_double_eq_tol(held[m], cases[i].target[m], 0.06); /* 800 choices */
+        }
+        duo_calibration_clear(r.model);
+        routed_shares(&r, 33, held);
+        ck_assert_double_eq_tol(held[DUO_BIG], calibrated.before[DUO_BIG], 0.06);
+        ck_assert_double_gt(fabs(calibrated.before[DUO_BIG] - cases[i].target[DUO_BIG]), 0.02);
+        stop(&r);
+    }
+}
+END_TEST
+
+START_TEST(every_budget_has_a_threshold)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    stage.router_inputs = 1 << DUO_INPUT_BUDGET;
+    run r = start(&stage, 1);
+    random_model(r.model, 3);
+    const duo_calibration calibration = {
+        .tokens = r.tokens, .windows = 200, .T = T, .rows = 8, .budget_min = 1, .budget_max = 2};
+    duo_calibrated calibrated;
+    double shares[DUO_MODULES];
+    ok(duo_calibrate(r.model, &calibration, &calibrated));
+    ck_assert_double_eq_tol(calibrated.after[DUO_BIG], 1, 1e-12);
+    r.model->rule = duo_model_rule(r.model, 1);
+    routed_shares(&r, 33, shares);
+    ck_assert_double_eq_tol(shares[DUO_BIG], 0.5, 0.06);
+    /* Budgets that were not asked for take the nearest one's. */
+    ck_assert_float_eq(r.model->thresholds[DUO_BIG], r.model->thresholds[DUO_MODULES + DUO_BIG]);
+    stop(&r);
+}
+END_TEST
+
+START_TEST(calibration_does_not_depend_on_threads)
+{
+    float thresholds[2];
+    for (int threads = 1; threads <= 2; threads++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        run r = start(&stage, threads);
+        random_model(r.model, 3);
+        const duo_calibration calibration = {
+            .tokens = r.tokens, .windows = 50, .T = T, .rows = 8, .target = {-1, -1, 0.4}};
+        duo_calibrated calibrated;
+        ok(duo_calibrate(r.model, &calibration, &calibrated));
+        thresholds[threads - 1] = r.model->thresholds[DUO_BIG];
+        stop(&r);
+    }
+    ck_assert_mem_eq(thresholds, thresholds + 1, sizeof *thresholds);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- teachers */
+
+enum { TAUGHT = 9 };
+
+/* Big wherever the token is even: a rule that a router of layer 0 can read off. */
+static duo_teacher make_teacher(const run *r, int32_t *tokens, uint8_t *routes)
+{
+    for (size_t i = 0; i < TAUGHT; i++) {
+        duo_tokens_window(r->tokens, DUO_TRAIN, -1, T, i, tokens + i * (T + 1));
+        for (size_t t = 0; t < T; t++) {
+            routes[(i * T + t) * 2] = tokens[i * (T + 1) + t] % 2 ? DUO_SMALL : DUO_BIG;
+            routes[(i * T + t) * 2 + 1] = DUO_SMALL;
+        }
+    }
+    return (duo_teacher){.R = TAUGHT, .T = T, .tokens = tokens, .routes = routes};
+}
+
+START_TEST(routers_learn_from_a_teacher)
+{
+    for (int mixed = 0; mixed < 2; mixed++) {
+        int32_t tokens[TAUGHT * (T + 1)];
+        uint8_t routes[TAUGHT * T * 2];
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        strcpy(stage.teacher, "routes.h5");
+        stage.alpha = 0;
+        stage.teach = mixed ? 10 : 1;
+        stage.language = mixed ? 0.1 : 0;
+        stage.focal = mixed;
+        stage.lr = 0.1;
+        run r = start(&stage, 1);
+        random_model(r.model, 3);
+        duo_model_repack(r.model, DUO_ALL_GROUPS);
+        const duo_teacher teacher = make_teacher(&r, tokens, routes);
+        ok(duo_trainer_teach(r.trainer, &teacher));
+        step(&r, 1);
+        const double before = r.report.router.teacher, agreed = r.report.router.agree;
+        step(&r, 99);
+        ck_assert_double_lt(r.report.router.teacher, 0.4 * before);
+        ck_assert_double_gt(r.report.router.agree, 0.9);
+        ck_assert_double_lt(agreed, 0.8);
+        if (!mixed) { /* the pass took the teacher's routes */
+            ck_assert_uint_eq(r.report.usage[DUO_MODULES + DUO_SMALL], 6 * T);
+            ck_assert_uint_eq(r.report.usage[DUO_MODULES + DUO_BIG], 0);
+        }
+        stop(&r);
+    }
+}
+END_TEST
+
+START_TEST(a_teacher_of_other_lengths_is_refused)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    strcpy(stage.teacher, "routes.h5");
+    run r = start(&stage, 1);
+    const duo_teacher teacher = {.R = 3, .T = T + 1};
+    ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
+    ck_assert_str_eq(duo_message(),
+                     "routes.h5: 3 sequences of 13 tokens; stage test has seq_len 12");
+    stop(&r);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        every_penalty_leads_to_the_target,
+        multipliers_ascend,
+        wanted_flops_out_of_reach_are_refused,
+        what_a_router_stage_trains,
+        schedules_have_tails,
+        each_sequence_has_a_budget_of_its_own,
+        thresholds_meet_their_targets,
+        every_budget_has_a_threshold,
+        calibration_does_not_depend_on_threads,
+        routers_learn_from_a_teacher,
+        a_teacher_of_other_lengths_is_refused,
+    };
+    return run_suite("router_stage", tests, sizeof tests / sizeof *tests);
+}
