@@ -73,12 +73,16 @@ typedef struct duo_policy {
     enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
     uint8_t pattern[128];
     double p[DUO_MODULES];
+    duo_router_rule rule; /**< router */
     const char *path; /**< of a routes file, as duo_routes_read takes it; points into the text that
                            was parsed */
 } duo_policy;
 
-/** small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
- * file:ROUTES | file:ROUTES#NAME */
+/**
+ * small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
+ * file:ROUTES | file:ROUTES#NAME. Of routers further: router:K told a budget of K big layers,
+ * router:raw or router:raw:K without thresholds, router:exact:K with K big layers for every token.
+ */
 duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model);
 
 /** Reports work done of total; may be NULL where it is taken. */

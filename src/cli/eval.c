@@ -272,7 +272,8 @@ duo_status duo_cli_eval(int argc, char **argv)
     };
     const duo_option options[] = {
         {"--policy", "P",
-         "small, big, skip, random:SHARE, pattern:BSB-, router, file:ROUTES[#NAME]; repeatable",
+         "small, big, skip, random:SHARE, pattern:BSB-, router, file:ROUTES[#NAME]; routers also "
+         "router:K (told a budget), router:raw[:K] (not calibrated), router:exact:K; repeatable",
          DUO_OPTION_REPEATED, &o.policies, 0, 0},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},

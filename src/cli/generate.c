@@ -98,7 +98,8 @@ static duo_routing routing_over(const generation *g, uint8_t *routes)
 {
     return (duo_routing){.kind = g->policy.kind == DUO_POLICY_ROUTER ? DUO_ROUTING_ROUTER
                                                                      : DUO_ROUTING_GIVEN,
-                         .routes = routes};
+                         .routes = routes,
+                         .rule = &g->policy.rule};
 }
 
 /* Routes of positions [from, from + n) between the table of all and a pass of its own. */
@@ -330,8 +331,8 @@ duo_status duo_cli_generate(int argc, char **argv)
          DUO_OPTION_REAL, &o.sampling.top_p, 0, 1},
         {"--seed", "N", "of the draws (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--policy", "POLICY",
-         "router, small, big, skip, random:P (share of big), pattern:BSBS (default: router if "
-         "the model has routers, else big)",
+         "router[:K], router:exact:K, small, big, skip, random:P (share of big), pattern:BSBS "
+         "(default: router if the model has routers, else big)",
          DUO_OPTION_TEXT, &o.policy, 0, 0},
         {"--show-routes", NULL, "then print every token with its route", DUO_OPTION_FLAG,
          &o.show_routes, 0, 0},

@@ -17,6 +17,7 @@ static const struct {
     {"prepare", duo_cli_prepare, "texts -> tokenizer + token file"},
     {"train", duo_cli_train, "recipe -> stages in order -> checkpoints, metrics"},
     {"eval", duo_cli_eval, "checkpoint + tokens -> loss, perplexity, shares under policies"},
+    {"calibrate", duo_cli_calibrate, "checkpoint + budget -> thresholds of its routers"},
     {"oracle", duo_cli_oracle, "checkpoint + tokens -> the best route of every token"},
     {"choices", duo_cli_choices, "held-out text -> a multiple choice for eval"},
     {"generate", duo_cli_generate, "checkpoint + prompt -> text, and the route of each token"},

@@ -87,6 +87,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
         {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
          0, 0},
+        {"--training", NULL, "take windows of training text, as for a teacher of routers",
+         DUO_OPTION_FLAG, &o.training, 0, 0},
         {"--windows", "N", "held-out windows, spread evenly (default 16)", DUO_OPTION_SIZE,
          &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,

@@ -281,8 +281,8 @@ duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *
     if (status == DUO_OK)
         status = duo_budget_check(&s->setting.budget, s->setting.modules, &s->model->params.config);
     if (status == DUO_OK)
-        status =
-            duo_cli_cut_windows(&s->sequences, &tokens, &o->windows, DUO_HELD_OUT, s->checkpoint);
+        status = duo_cli_cut_windows(&s->sequences, &tokens, &o->windows,
+                                     o->training ? DUO_TRAIN : DUO_HELD_OUT, s->checkpoint);
     if (status == DUO_OK) status = list_policies(s);
     if (status == DUO_OK) status = create_results(s);
     if (status == DUO_OK) describe(s, tokens);

@@ -12,6 +12,7 @@ typedef struct duo_oracle_options {
     const char *output, *difficulty, *json, *tsv, *fixed;
     duo_list schedules;
     duo_cli_windows windows;
+    bool training; /**< windows of training text */
     size_t max_nodes, draws, training_windows, rows;
     uint64_t seed;
     bool skip, control, compare;

@@ -163,6 +163,7 @@ static void choose_routing(probe *p)
         break;
     case DUO_POLICY_ROUTER:
         p->routing.kind = DUO_ROUTING_ROUTER;
+        p->routing.rule = &p->policy.rule;
         break;
     case DUO_POLICY_FILE:
         memcpy(p->routes, p->given.routes, B * T * p->L);

@@ -25,6 +25,49 @@ static duo_status parse_random(duo_policy *policy, const char *share)
     return DUO_OK;
 }
 
+static duo_status parse_count(double *count, const char *policy, const char *text, size_t L)
+{
+    if (duo_number_real(count, text) == DUO_NUMBER_OK && *count >= 0 && *count <= (double)L)
+        return DUO_OK;
+    return duo_fail(DUO_EINVAL, "policy %s: '%s' is no number of big layers, 0..%zu", policy, text,
+                    L);
+}
+
+/* "", ":raw", ":K", ":raw:K" or ":exact:K". */
+static duo_status parse_router(duo_policy *policy, const char *how, const duo_model *model)
+{
+    const duo_config *c = &model->params.config;
+    double n_big = -1;
+    const char *count = how[0] == ':' ? how + 1 : NULL, *argument = NULL;
+    bool raw = false, exact = false;
+    policy->kind = DUO_POLICY_ROUTER;
+    policy->rule = model->rule;
+    if (c->router_modules == 0)
+        return duo_fail(DUO_EINVAL, "policy router: the model has no routers");
+    if (count && (argument = behind(count, "raw")) != NULL) {
+        raw = true;
+        count = argument[0] == ':' ? argument + 1 : NULL;
+    } else if (count && (argument = behind(count, "exact:")) != NULL) {
+        exact = true;
+        count = argument;
+    }
+    if (count) {
+        const duo_status status = parse_count(&n_big, policy->name, count, c->n_layers);
+        if (status != DUO_OK) return status;
+        if (!exact && !duo_router_reads(c->router_inputs, DUO_INPUT_BUDGET))
+            return duo_fail(DUO_EINVAL, "policy %s: the model's routers are not told a budget",
+                            policy->name);
+        policy->rule = duo_model_rule(model, n_big);
+    }
+    if (raw) memset(policy->rule.threshold, 0, sizeof policy->rule.threshold);
+    policy->rule.exact = exact;
+    policy->rule.n_big = exact ? (size_t)n_big : 0;
+    if (!exact || (n_big == floor(n_big) && duo_module_in(c->router_modules, DUO_BIG)))
+        return DUO_OK;
+    return duo_fail(DUO_EINVAL, "policy %s: needs a whole number, and big among the modules",
+                    policy->name);
+}
+
 duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model)
 {
     const size_t L = model->params.config.n_layers;
@@ -39,11 +82,8 @@ duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_mode
     if ((argument = behind(text, "pattern:")) != NULL)
         return duo_routes_pattern(policy->pattern, L, argument);
     if ((argument = behind(text, "random:")) != NULL) return parse_random(policy, argument);
-    if (strcmp(text, "router") == 0) {
-        policy->kind = DUO_POLICY_ROUTER;
-        if (model->params.config.router_modules != 0) return DUO_OK;
-        return duo_fail(DUO_EINVAL, "policy router: the model has no routers");
-    }
+    if ((argument = behind(text, "router")) != NULL && (*argument == '\0' || *argument == ':'))
+        return parse_router(policy, argument, model);
     if ((argument = behind(text, "file:")) != NULL) {
         policy->kind = DUO_POLICY_FILE;
         policy->path = argument;
@@ -82,6 +122,7 @@ duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
         const duo_routing routing = {
             .kind = policy->kind == DUO_POLICY_ROUTER ? DUO_ROUTING_ROUTER : DUO_ROUTING_GIVEN,
             .routes = routes,
+            .rule = &policy->rule,
         };
         choose_routes(policy, routes, first, n, T, L, seed);
         study_evaluator_run(&evaluator, sequences->tokens + first * (T + 1), n, &routing, loss);

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Routers through the program: trained, calibrated, told a budget, taught by an oracle. Usage:
+# routers.sh DUO
+set -euo pipefail
+
+duo=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export OMP_NUM_THREADS=2
+
+fail() {
+    echo "routers: $*" >&2
+    exit 1
+}
+
+awk 'BEGIN {
+    srand(7)
+    n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
+    k = split("sees takes loves breaks follows", verb)
+    for (i = 0; i < 6000; i++)
+        print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
+            det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
+}' >text.txt
+"$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 2>prepare.log >&2 ||
+    fail "prepare: $(cat prepare.log)"
+
+base='model { n_layers = 4  d_model = 24  n_heads = 2  d_big = 40  d_small = 8  max_seq = 24 }
+data { tokens = "tokens.h5" }'
+each='batch_size = 8  warmup = 5  log_every = 5  val_every = 20  val_windows = 64'
+
+# run NAME STAGE [KEY=VALUE...]: one stage from the weights of `base`
+run() {
+    local name=$1 stage=$2
+    shift 2
+    printf 'name = %s\n%s\n%s\n' "$name" "$base" "$stage" >"$name.conf"
+    "$duo" train "$name.conf" "$@" >"$name.log" 2>&1 || fail "$name: $(tail -1 "$name.log")"
+}
+run base "stage duo { steps = 150  lr = 5e-3  $each }"
+from=(--set init=checkpoints/base/stage-duo.h5)
+
+# big FILE POLICY: share of big in percent, held-out
+big() {
+    "$duo" eval "$1" --policy "$2" --windows 256 >eval.log 2>&1 || fail "$1, $2: $(tail -1 eval.log)"
+    awk -v policy="$2" '$1 == policy { for (i = 1; i <= NF; i++) if ($i ~ /%$/) { sub("%", "", $i); print $i; exit } }' eval.log
+}
+near() { # what, value, wanted, points
+    awk -v a="$2" -v b="$3" -v t="$4" 'BEGIN { exit !(a != "" && a - b <= t && b - a <= t) }' ||
+        fail "$1: $2%, wanted $3%"
+}
+
+# A calibrated router meets its target on text that it has not seen; any other budget likewise.
+run plain "stage router { steps = 40  lr = 1e-2  budget = 1.5  calibrate = 256  $each }" "${from[@]}"
+grep -q 'stage router: thresholds set on 256 windows of training text: big .* -> 37\.[45]' plain.log ||
+    fail "no calibration: $(cat plain.log)"
+near calibrated "$(big checkpoints/plain router)" 37.5 1
+"$duo" calibrate checkpoints/plain --budget 3 --windows 256 --output three.h5 >/dev/null ||
+    fail "calibrate failed"
+near "calibrated anew" "$(big three.h5 router)" 75 1
+[ "$(big three.h5 router:raw)" = "$(big checkpoints/plain router:raw)" ] ||
+    fail "without thresholds they are one router"
+for k in 0 1 3 4; do near "exactly $k" "$(big checkpoints/plain router:exact:$k)" $((25 * k)) 0; done
+for key in '"soft_usage":{' '"val_usage":{' '"budget_loss":'; do
+    grep -qF "$key" checkpoints/plain/metrics.jsonl || fail "metrics have no $key"
+done
+
+# A multiplier climbs until the target is met.
+run dual "stage router { steps = 60  lr = 1e-2  budget = 1  penalty = lagrangian  alpha = 1  $each }" "${from[@]}"
+grep -q '"multiplier":{"skip":0,"small":0,"big":0\.' checkpoints/dual/metrics.jsonl ||
+    fail "no multiplier in the metrics"
+
+# One router serves every budget.
+run told "stage router { steps = 60  lr = 2e-2  router_inputs = budget  router_hidden = 8  calibrate = 256  $each }" "${from[@]}"
+for k in 1 2 3; do near "told $k" "$(big checkpoints/told router:$k)" $((25 * k)) 1; done
+"$duo" generate checkpoints/told --policy router:1 --max-tokens 8 --prompt "the king" >/dev/null ||
+    fail "no text with a budget"
+
+# Oracle routes of training text teach a router.
+"$duo" oracle checkpoints/base --budget 2 --training --windows 24 --output teacher.h5 >oracle.log 2>&1 ||
+    fail "oracle: $(tail -1 oracle.log)"
+run taught "stage router { steps = 60  lr = 2e-2  budget = 2  teacher = \"teacher.h5\"  $each }" "${from[@]}"
+agreement() { grep -o '"agreement":[0-9.]*' checkpoints/taught/metrics.jsonl | cut -d: -f2 | sed -n "$1"; }
+awk -v a="$(agreement 1p)" -v b="$(agreement '$p')" 'BEGIN { exit !(b > a && b > 0.55) }' ||
+    fail "nothing learned: agreement $(agreement 1p), at the end $(agreement '$p')"
+grep -q 'found for another model' taught.log && fail "the teacher is this model's"
+run other "stage router { steps = 10  budget = 2  teacher = \"teacher.h5\"  $each }"
+grep -q 'teacher.h5: its routes were found for another model' other.log || fail "no warning of a foreign teacher"
+
+# said STATUS MESSAGE COMMAND...
+said() {
+    local want=$1 message=$2 got=0
+    shift 2
+    "$duo" "$@" >said.log 2>&1 || got=$?
+    [ "$got" = "$want" ] && grep -qF -e "$message" said.log || fail "$*: $got: $(cat said.log)"
+}
+said 1 'policy router:2: the model'"'"'s routers are not told a budget' eval checkpoints/plain --policy router:2
+said 1 "policy router:exact:5: '5' is no number of big layers, 0..4" eval checkpoints/plain --policy router:exact:5
+said 1 'has no routers to calibrate' calibrate checkpoints/base --budget 2 --output x.h5
+said 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --output x.h5
+said 2 '--output is missing' calibrate checkpoints/plain --budget 2
