@@ -140,6 +140,10 @@ typedef struct duo_attribute {
 duo_status duo_store_open(duo_store **store, const char *path, duo_kind kind);
 void duo_store_close(duo_store *store);
 
+/** Let the memory of a dataset's values go after they were copied: they are read from the file
+ * again when touched. */
+void duo_store_release(const duo_store *store, const duo_dataset *dataset);
+
 const char *duo_store_path(const duo_store *store);
 duo_kind duo_store_kind(const duo_store *store);
 /** XXH3-128 of everything behind the user block: the identity of the content. */

@@ -309,6 +309,7 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
             duo_store_require(store, name.text, DUO_F32, checkpoint_shape(p), &dataset);
         if (status != DUO_OK) return status;
         memcpy(tree->tensors[i], dataset->data, p->count * sizeof(float));
+        duo_store_release(store, dataset);
         if (!checkpoint_finite(tree->tensors[i], p->count))
             return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(store),
                             name.text);
