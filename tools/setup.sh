@@ -7,7 +7,8 @@ export root jobs
 
 # What builds, tests and runs Duo.
 duo_packages=(gcc g++ make cmake pkg-config perl ca-certificates
-    libhdf5-dev libxxhash-dev libconfuse-dev libjansson-dev libsentencepiece-dev check)
+    libhdf5-dev libxxhash-dev libconfuse-dev libjansson-dev libsentencepiece-dev check
+    libjs-chart.js)
 
 say() {
     printf '\n\033[1m== %s\033[0m\n' "$*"

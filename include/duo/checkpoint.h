@@ -61,6 +61,8 @@ const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 uint64_t duo_checkpoint_seed(const duo_checkpoint *checkpoint);
 /** Instruction set that trained it, as duo_isa_name gives it. */
 const char *duo_checkpoint_isa(const duo_checkpoint *checkpoint);
+/** duo_model_hash of its weights, as text; empty when the file does not say. */
+const char *duo_checkpoint_model_hash(const duo_checkpoint *checkpoint);
 
 /** A model with the checkpoint's weights; the caller frees it. DUO_EDATA names a tensor that is not
  * finite. */

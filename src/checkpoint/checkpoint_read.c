@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoint_format.h"
+#include "duo/kernels.h"
 
 struct duo_checkpoint {
     duo_store *store;
@@ -14,13 +15,6 @@ struct duo_checkpoint {
     duo_progress progress;
     uint64_t seed;
 };
-
-bool checkpoint_finite(const float *x, size_t n)
-{
-    int bad = 0; /* no early exit: the loop is vectorized */
-    for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
-    return bad == 0;
-}
 
 /* ---------------------------------------------------------------- opening */
 
@@ -296,6 +290,12 @@ const char *duo_checkpoint_isa(const duo_checkpoint *c)
     return c->isa;
 }
 
+const char *duo_checkpoint_model_hash(const duo_checkpoint *c)
+{
+    const duo_attribute *hash = duo_store_attribute(c->store, "/", "model_hash");
+    return hash && hash->type == DUO_ATTR_TEXT ? hash->text : "";
+}
+
 /* ---------------------------------------------------------------- weights and moments */
 
 static duo_status read_tree(const duo_store *store, const char *group, duo_tree *tree)
@@ -310,7 +310,7 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
         if (status != DUO_OK) return status;
         memcpy(tree->tensors[i], dataset->data, p->count * sizeof(float));
         duo_store_release(store, dataset);
-        if (!checkpoint_finite(tree->tensors[i], p->count))
+        if (!duo_all_finite(tree->tensors[i], p->count))
             return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(store),
                             name.text);
     }
@@ -328,7 +328,7 @@ static duo_status read_thresholds(const duo_store *store, duo_model *model)
         duo_store_require(store, CHECKPOINT_THRESHOLDS, DUO_F32, shape, &dataset);
     if (status != DUO_OK) return status;
     memcpy(model->thresholds, dataset->data, n * sizeof(float));
-    if (!checkpoint_finite(model->thresholds, n))
+    if (!duo_all_finite(model->thresholds, n))
         return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(store),
                         CHECKPOINT_THRESHOLDS);
     model->rule = duo_model_rule(model, (double)model->params.config.n_layers / 2);

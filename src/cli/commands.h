@@ -18,5 +18,6 @@ duo_status duo_cli_inspect(int argc, char **argv);
 duo_status duo_cli_seal(int argc, char **argv);
 duo_status duo_cli_probe(int argc, char **argv);
 duo_status duo_cli_bench(int argc, char **argv);
+duo_status duo_cli_report(int argc, char **argv);
 
 #endif

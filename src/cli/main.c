@@ -22,6 +22,7 @@ static const struct {
     {"choices", duo_cli_choices, "held-out text -> a multiple choice for eval"},
     {"generate", duo_cli_generate, "checkpoint + prompt -> text, and the route of each token"},
     {"probe", duo_cli_probe, "checkpoint + tokens + routes -> losses, logits, gradients"},
+    {"report", duo_cli_report, "runs and results -> one page with all their figures"},
     {"inspect", duo_cli_inspect, "any of our files -> what is in it, verified"},
     {"seal", duo_cli_seal, "an HDF5 file of another tool -> a sealed copy"},
     {"bench", duo_cli_bench, "kernels, training step: speed beside the machine's limits"},

@@ -1,0 +1,173 @@
+// Perplexity against the number of big layers: what routes files and .json files know of it.
+
+const families = [
+  {key: 'oracle', label: 'oracle', test: /^oracle-\d+$/},
+  {key: 'router', label: 'router', test: /^router/},
+  {key: 'fixed', label: 'fixed pattern', test: /^(fixed(-\d+)?|pattern:.*|small|big|skip)$/},
+  {key: 'random-sequence', label: 'random, best per sequence', test: /^random-per-sequence(-\d+)?$/},
+  {key: 'random-token', label: 'random, best per token', test: /^random-per-token(-\d+)?$/},
+  {key: 'label-free', label: 'oracle without the label', test: /^label-free(-\d+)?$/},
+  {key: 'random', label: 'random routes', test: /^random:/},
+  {key: 'schedule', label: 'budget schedules', test: /^schedule/},
+  {key: 'oracle-free', label: 'oracle, other settings', test: /^oracle\b/},
+  {key: 'other', label: 'other policies', test: /./},
+];
+const familyOf = (name) => families.find((family) => family.test.test(name));
+
+// The name that a search has in a file does not say its budget; what two files hold counts once.
+function oracleName(study, file) {
+  const alike = study.files.every((other) => !/^oracle/.test(other.policy) ||
+    (other.context === file.context && other.modules === file.modules));
+  const name = !file.budget || file.budget === 'none' ? 'oracle'
+    : /^\d+$/.test(file.budget) ? `oracle-${file.budget}` : `oracle ${file.budget}`;
+  return alike ? name : `${name} (${file.modules}; ${file.context})`;
+}
+
+for (const study of data.studies) {
+  const seen = new Set();
+  for (const file of study.files) {
+    const text = file.curves ? JSON.stringify(file.curves.oracle) : '';
+    if (seen.has(text)) delete file.curves;
+    if (text) seen.add(text);
+  }
+  study.policies.forEach((policy, index) => {
+    policy.index = index;
+    if (policy.name === 'oracle') policy.name = oracleName(study, study.files[policy.file]);
+    policy.again = study.policies.slice(0, index).some((other) => other.name === policy.name && other.loss === policy.loss);
+  });
+}
+
+// Losses on targets drawn from the model tell of hindsight, not of the text.
+const onDrawnTargets = (name) => /^control|-drawn$/.test(name);
+const shownPolicies = (study) => study.policies.filter((policy) => !policy.again && !onDrawnTargets(policy.name));
+
+/* ---------------------------------------------------------------- gathering */
+
+function fromPolicy(policy, layers) {
+  return {name: policy.name, big: +(policy.share.big * layers).toFixed(6), loss: policy.loss, error: policy.loss_error, perplexity: policy.perplexity};
+}
+
+// One line of `duo eval --json`.
+function fromLine(line) {
+  const layers = line.usage && line.usage.big ? line.usage.big.length : NaN;
+  return {name: line.policy, big: bigShare(line) * layers, loss: line.loss, error: line.loss_error, perplexity: line.perplexity};
+}
+
+// A row of `duo oracle --json`; its name says the budget again.
+function fromRow(row, layers) {
+  const big = known(row.big_share) ? +(row.big_share * layers).toFixed(6) : row.big;
+  return {name: known(row.big) ? `${row.policy}-${row.big}` : row.policy, big, loss: row.loss, error: row.loss_error, perplexity: row.perplexity};
+}
+
+function estimates(name, curve) {
+  return (curve || []).map(([loss, error], b) => ({name: `${name}-${b}`, big: b, loss, error, perplexity: loss === null ? NaN : Math.exp(loss)}));
+}
+
+// What was measured on the same number of tokens of the same model may be compared.
+function comparisons() {
+  const list = data.studies.map((study) => ({
+    key: `${study.model_hash} ${study.R} ${study.T}`, layers: study.L, tokens: study.R * study.T, study,
+    source: study.files.map((file) => file.path).join(', '),
+    points: [
+      ...shownPolicies(study).map((policy) => fromPolicy(policy, study.L)),
+      ...study.files.flatMap((file) => (file.curves ? [...estimates('oracle', file.curves.oracle), ...estimates('label-free', file.curves.label_free)] : [])),
+    ],
+    hindsight: study.files.filter((file) => file.curves && file.curves.gain).map((file) => hindsightRows(file.curves)).concat(committedHindsight(study)),
+  }));
+  for (const object of data.measured) addMeasured(list, object);
+  return list;
+}
+
+function addMeasured(list, object) {
+  const rows = Array.isArray(object.policies);
+  if (!rows && typeof object.policy !== 'string') return;
+  const key = `${object.model_hash} ${object.sequences} ${object.positions}`;
+  const layers = rows ? object.layers : (object.usage && object.usage.big || []).length;
+  const candidates = list.filter((entry) => entry.key === key);
+  // Studies of several domains look alike from here: then the numbers stand for themselves.
+  let entry = candidates.find((other) => !other.study && other.source === object.file) || (candidates.length === 1 ? candidates[0] : null);
+  if (!entry) {
+    entry = {key, layers, tokens: object.sequences * object.positions, source: object.file, points: [], hindsight: []};
+    list.push(entry);
+  }
+  const points = rows ? object.policies.filter((row) => !onDrawnTargets(row.policy)).map((row) => fromRow(row, layers)) : [fromLine(object)];
+  for (const point of points) {
+    const same = (other) => other.name === point.name && Math.abs(other.loss - point.loss) < 1e-3;
+    if (!entry.points.some(same)) entry.points.push(point);
+  }
+  if (object.hindsight && entry.hindsight.length === 0) entry.hindsight.push(object.hindsight);
+}
+
+/* ---------------------------------------------------------------- hindsight */
+
+function hindsightRows(curves) {
+  return curves.oracle.map(([oracle], big) => {
+    const row = {big, oracle};
+    for (const key of ['gain', 'control', 'corrected', 'label_free', 'label_free_gain'])
+      [row[key], row[`${key}_error`]] = curves[key][big];
+    return row;
+  }).filter((row) => row.oracle !== null);
+}
+
+// A committed study with a control holds the losses from which the same table follows.
+function committedHindsight(study) {
+  const loss = (name) => (study.policies.find((policy) => policy.name === name) || {}).loss;
+  const oracle = study.policies.find((policy) => /^oracle\b/.test(policy.name));
+  const big = loss('big'), control = loss('control'), drawn = loss('big-drawn');
+  if (!oracle || !known(big) || !known(control) || !known(drawn)) return [];
+  const gain = big - oracle.loss, lucky = drawn - control;
+  return [[{big: oracle.share.big * study.L, oracle: oracle.loss, gain, control: lucky, corrected: gain - lucky}]];
+}
+
+function hindsightTable(entry, number) {
+  if (entry.hindsight.length === 0) return null;
+  const keys = ['gain', 'control', 'corrected', 'label_free_gain'];
+  const rows = () => [['big layers', 'oracle loss', ...keys.flatMap((key) => [key, `${key}_error`])],
+    ...entry.hindsight.flat().map((row) => [row.big, row.oracle, ...keys.flatMap((key) => [row[key], row[`${key}_error`]])])];
+  const fig = figure(`hindsight-${number}`, 'Hindsight', {rows, wide: true, caption:
+    'Gain: nats below all-big with the best route of every token. Control: the same for targets drawn from the all-big model, where there is nothing to know. Corrected: gain less control. Label-free: what the route of least expected loss gains, chosen without seeing the target.'});
+  fig.body.append(table(['big layers', 'oracle loss', 'gain', 'control', 'corrected', 'label-free gain'],
+    entry.hindsight.flat().map((row) => [short(row.big, 3), short(row.oracle, 5),
+      ...keys.map((key) => (known(row[key]) ? plusMinus(row[key], row[`${key}_error`], 4) : '\u2013'))]), [0, 1, 2, 3, 4, 5]));
+  const best = entry.hindsight.flat().reduce((a, b) => (b.corrected > a.corrected ? b : a));
+  fig.describe(`The largest corrected gain is ${short(best.corrected)} nats, at ${short(best.big, 3)} big layers.`);
+  return fig;
+}
+
+/* ---------------------------------------------------------------- figures */
+
+function budgetSeries(entry) {
+  return families.map((family, colour) => ({
+    label: family.label, colour, dots: true,
+    points: entry.points.filter((point) => familyOf(point.name) === family && known(point.big)).map((point) => ({
+      x: point.big, y: point.perplexity, note: point.name,
+      low: known(point.error) ? Math.exp(point.loss - point.error) : NaN,
+      high: known(point.error) ? Math.exp(point.loss + point.error) : NaN,
+    })).sort((a, b) => a.x - b.x),
+  })).filter((series) => series.points.length > 0);
+}
+
+function budgetFigure(entry, number) {
+  const fig = chartFigure(`budget-${number}`, 'Perplexity against budget', {
+    series: budgetSeries(entry), wide: true, errors: {}, xWhole: entry.layers || undefined, xLabel: 'big layers per token', yLabel: 'perplexity',
+    caption: `${entry.source}: ${plural(entry.tokens, 'held-out token')}. The oracle sees the token that it is to predict; nobody else does.`});
+  return fig;
+}
+
+function policyTable(entry, number) {
+  const of = (point) => (entry.study ? entry.study.policies.find((policy) => policy.name === point.name && policy.loss === point.loss) : null) || {};
+  const rows = () => [['policy', 'loss', 'loss_error', 'perplexity', 'bits_per_byte', 'big_layers', 'flops_per_token'],
+    ...entry.points.map((p) => [p.name, p.loss, p.error, p.perplexity, of(p).bits_per_byte, p.big, of(p).flops_per_token])];
+  const fig = figure(`policies-${number}`, 'Policies', {rows, wide: true, caption: entry.source});
+  fig.body.append(h('details', {open: entry.points.length <= 12}, h('summary', {}, plural(entry.points.length, 'policy').replace('policys', 'policies')),
+    table(['policy', 'loss, nats', 'perplexity', 'bits per byte', 'big layers', 'MFLOP per token'], entry.points.map((p) => [p.name,
+      plusMinus(p.loss, p.error), short(p.perplexity), known(of(p).bits_per_byte) ? short(of(p).bits_per_byte) : '\u2013', short(p.big, 3),
+      known(of(p).flops_per_token) ? short(of(p).flops_per_token / 1e6) : '\u2013']), [1, 2, 3, 4, 5])));
+  const best = entry.points.filter((p) => known(p.loss)).reduce((a, b) => (b.loss < a.loss ? b : a), {name: 'none', perplexity: NaN});
+  fig.describe(`Lowest perplexity: ${best.name}, ${short(best.perplexity)}.`);
+  return fig;
+}
+
+function budgetFigures() {
+  return comparisons().flatMap((entry, i) => [budgetFigure(entry, i + 1), policyTable(entry, i + 1), hindsightTable(entry, i + 1)]);
+}

@@ -1,0 +1,13 @@
+# cmake -DOUTPUT=FILE.c -DNAME="FILE;..." ... -P embed.cmake: files as arrays that end in a NUL.
+set(text "#include \"report_internal.h\"\n")
+foreach(name report_page report_style report_script)
+    set(bytes "")
+    foreach(file ${${name}})
+        file(READ ${file} part HEX)
+        string(APPEND bytes ${part})
+    endforeach()
+    string(REGEX REPLACE "(..)" "0x\\1," bytes ${bytes})
+    string(REGEX REPLACE "0x0a," "\\0\\n" bytes ${bytes})
+    string(APPEND text "const unsigned char ${name}[] = {${bytes}0};\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}")
