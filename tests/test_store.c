@@ -392,6 +392,45 @@ START_TEST(hashes)
 }
 END_TEST
 
+/* Bytes of this process in memory, files mapped into it included. */
+static size_t resident(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fscanf(file, "%*s %zu", &pages), 1);
+    fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+START_TEST(an_open_file_takes_no_memory_of_its_size)
+{
+    const size_t n = (size_t)12 << 20, most = (size_t)16 << 20; /* floats; bytes */
+    float *values = malloc(n * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    for (size_t i = 0; i < n; i++) values[i] = (float)i;
+    duo_store_writer *writer = NULL;
+    ok(duo_store_create(&writer, "large.h5", DUO_KIND_CHECKPOINT));
+    ok(duo_store_write(writer, "/x", DUO_F32, shape(1, n, 0, 0, 0), values));
+    ok(duo_store_commit(writer));
+    duo_store_writer_free(writer);
+
+    duo_store *store = NULL;
+    const duo_dataset *x = NULL;
+    const size_t before = resident();
+    ok(duo_store_open(&store, "large.h5", DUO_KIND_CHECKPOINT));
+    ck_assert_uint_lt(resident(), before + most);
+    ok(duo_store_require(store, "/x", DUO_F32, shape(1, n, 0, 0, 0), &x));
+    ck_assert_mem_eq(x->data, values, n * sizeof *values);
+    ck_assert_uint_gt(resident(), before + n * sizeof *values / 2);
+    duo_store_release(store, x);
+    ck_assert_uint_lt(resident(), before + most);
+    ck_assert_mem_eq(x->data, values, n * sizeof *values); /* from the file again */
+    duo_store_close(store);
+    free(values);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {hashes,
@@ -406,6 +445,7 @@ int main(void)
                                   a_writer_given_up_leaves_nothing,
                                   the_next_writer_removes_what_a_killed_one_left,
                                   a_plain_hdf5_file_is_sealed,
-                                  damaged_hdf5_files_stay_behind_the_fence};
+                                  damaged_hdf5_files_stay_behind_the_fence,
+                                  an_open_file_takes_no_memory_of_its_size};
     return run_suite("store", tests, sizeof tests / sizeof tests[0]);
 }
