@@ -53,7 +53,7 @@ static bool place_of(place *where, duo_slot slot, const duo_router_rows *rows, s
         return true;
     }
     if (layer == 0) return false;
-    const unsigned below = rows->routes[i * rows->stride - 1];
+    const unsigned below = *(rows->routes + i * rows->stride - 1);
     if (!duo_module_in(c->router_modules, (duo_module)below)) return false;
     *where = (place){duo_module_count(c->router_modules & ((1u << below) - 1)), 0};
     return true;
