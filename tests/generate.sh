@@ -91,6 +91,7 @@ says 0 '' long.h5 --temperature 1000 --max-tokens 8000
 says 1 "duo: policy random:2: the share of big must be 0..1" random.h5 --policy random:2
 says 1 "duo: pattern 'B' has 1 letters, the model 2 layers" random.h5 --policy pattern:B
 says 1 'duo: policy router: the model has no routers' long.h5 --policy router
+says 2 "duo generate: --precision: 'fp8' is neither fp32 nor bf16" long.h5 --precision fp8
 says 1 'duo: missing.txt: No such file or directory' random.h5 --prompt-file missing.txt
 says 2 'duo generate: --prompt and --prompt-file exclude each other' \
     random.h5 --prompt a --prompt-file prompt.txt

@@ -32,6 +32,13 @@ duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint
     return duo_checkpoint_open(checkpoint, path);
 }
 
+duo_status duo_cli_precision(duo_precision *precision, const char *text)
+{
+    for (*precision = DUO_FP32; *precision <= DUO_BF16; ++*precision)
+        if (strcmp(text, duo_precision_name(*precision)) == 0) return DUO_OK;
+    return duo_fail(DUO_EUSAGE, "--precision: '%s' is neither fp32 nor bf16", text);
+}
+
 duo_status duo_cli_open_model(const char *path, duo_precision precision,
                               duo_checkpoint **checkpoint, duo_model **model)
 {

@@ -15,6 +15,9 @@
  *  NULL on failure. */
 duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint);
 
+/** What --precision says: "fp32" or "bf16"; DUO_EUSAGE otherwise. */
+duo_status duo_cli_precision(duo_precision *precision, const char *text);
+
 /**
  * Open a checkpoint file, or the `latest` of a run folder, and the model in it, its weights packed
  * for forward passes. The kernels must have been started. The caller closes *checkpoint and frees

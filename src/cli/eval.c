@@ -12,7 +12,7 @@
 #include "summary.h"
 
 typedef struct eval_options {
-    const char *checkpoint, *routes_out, *json, *choices;
+    const char *checkpoint, *routes_out, *json, *choices, *precision;
     duo_cli_windows windows;
     duo_list policies;
     size_t rows;
@@ -231,10 +231,12 @@ static duo_status answer_choices(const evaluation *e)
 static duo_status evaluate(const eval_options *options)
 {
     evaluation e = {.options = options};
-    duo_status status = duo_cli_check_output(options->json);
+    duo_precision precision = DUO_FP32;
+    duo_status status = duo_cli_precision(&precision, options->precision);
+    if (status == DUO_OK) status = duo_cli_check_output(options->json);
     if (status == DUO_OK) status = duo_cli_check_output(options->routes_out);
     if (status == DUO_OK)
-        status = duo_cli_open_model(options->checkpoint, DUO_FP32, &e.checkpoint, &e.model);
+        status = duo_cli_open_model(options->checkpoint, precision, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;
@@ -264,7 +266,7 @@ done:
 
 duo_status duo_cli_eval(int argc, char **argv)
 {
-    eval_options o = {.windows.n = 64, .rows = 8, .seed = 1};
+    eval_options o = {.precision = "fp32", .windows.n = 64, .rows = 8, .seed = 1};
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
@@ -283,6 +285,8 @@ duo_status duo_cli_eval(int argc, char **argv)
          &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.windows.T, 1, 1e9},
+        {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
+         DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
         {"--choices", "FILE", "answer the multiple choices of this JSONL file instead",

@@ -13,7 +13,7 @@
 #include "sample.h"
 
 typedef struct generate_options {
-    const char *checkpoint, *prompt, *prompt_file, *policy;
+    const char *checkpoint, *prompt, *prompt_file, *policy, *precision;
     size_t max_tokens, count;
     duo_sampling sampling;
     uint64_t seed;
@@ -278,8 +278,11 @@ static duo_status generate_from(const generate_options *o)
     duo_model *model = NULL;
     duo_tokenizer *tokenizer = NULL;
     int32_t *prompt = NULL;
-    duo_status status = duo_kernels_start(0);
-    if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
+    duo_precision precision = DUO_FP32;
+    duo_status status = duo_cli_precision(&precision, o->precision);
+    if (status == DUO_OK) status = duo_kernels_start(0);
+    if (status == DUO_OK)
+        status = duo_cli_open_model(o->checkpoint, precision, &checkpoint, &model);
     if (status != DUO_OK) goto done;
     size_t bytes = 0;
     const void *bytes_of_tokenizer = duo_checkpoint_tokenizer(checkpoint, &bytes);
@@ -315,8 +318,11 @@ done:
 
 duo_status duo_cli_generate(int argc, char **argv)
 {
-    generate_options o = {
-        .max_tokens = 200, .count = 1, .seed = 1, .sampling = {.temperature = 0.8, .top_p = 1}};
+    generate_options o = {.precision = "fp32",
+                          .max_tokens = 200,
+                          .count = 1,
+                          .seed = 1,
+                          .sampling = {.temperature = 0.8, .top_p = 1}};
     const duo_option options[] = {
         {"--prompt", "TEXT", "text to continue (default: none, a new document)", DUO_OPTION_TEXT,
          &o.prompt, 0, 0},
@@ -329,6 +335,8 @@ duo_status duo_cli_generate(int argc, char **argv)
          &o.sampling.top_k, 0, 0},
         {"--top-p", "X", "draw from the fewest tokens that hold this share (default 1)",
          DUO_OPTION_REAL, &o.sampling.top_p, 0, 1},
+        {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
+         DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "N", "of the draws (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--policy", "POLICY",
          "router[:K], router:exact:K, small, big, skip, random:P (share of big), pattern:BSBS "

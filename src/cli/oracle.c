@@ -35,7 +35,8 @@ static duo_status run(const duo_oracle_options *options)
 
 duo_status duo_cli_oracle(int argc, char **argv)
 {
-    duo_oracle_options o = {.budget = "none",
+    duo_oracle_options o = {.precision = "fp32",
+                            .budget = "none",
                             .reference = "big",
                             .method = "exact",
                             .goal = "target",
@@ -95,6 +96,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
          &o.windows.T, 1, 1e9},
         {"--max-tokens", "N", "fewer windows, so that there are no more tokens", DUO_OPTION_SIZE,
          &o.windows.max_tokens, 1, 1e12},
+        {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
+         DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "S", "of drawn targets and random patterns (default 1)", DUO_OPTION_U64, &o.seed,
          0, 0},
         {"--output", "ROUTES.h5",

@@ -242,7 +242,9 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
         snprintf(s->budget, sizeof s->budget, "schedule %s", o->schedules.text[0]);
     else
         duo_budget_text(s->budget, &s->setting.budget);
-    snprintf(s->method, sizeof s->method, "%s", o->method);
+    const bool rounded = strcmp(o->precision, duo_precision_name(DUO_FP32)) != 0;
+    snprintf(s->method, sizeof s->method, "%s%s%s", o->method, rounded ? " in " : "",
+             rounded ? o->precision : "");
     if (o->control) snprintf(text, room, "control");
     if (o->compare) {
         used =
@@ -269,13 +271,15 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
 duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *o)
 {
     duo_hash tokens = {0};
+    duo_precision precision = DUO_FP32;
     *s = (duo_oracle_study){.options = o};
-    duo_status status = read_options(s);
+    duo_status status = duo_cli_precision(&precision, o->precision);
+    if (status == DUO_OK) status = read_options(s);
     const char *const outputs[] = {o->output, o->difficulty, o->json, o->tsv};
     for (size_t i = 0; i < sizeof outputs / sizeof *outputs && status == DUO_OK; i++)
         status = duo_cli_check_output(outputs[i]);
     if (status == DUO_OK)
-        status = duo_cli_open_model(o->checkpoint, DUO_FP32, &s->checkpoint, &s->model);
+        status = duo_cli_open_model(o->checkpoint, precision, &s->checkpoint, &s->model);
     if (status == DUO_OK) status = read_fixed(s);
     if (status == DUO_OK) status = read_reference(s);
     if (status == DUO_OK)

@@ -8,7 +8,7 @@
 
 /** What `duo oracle` was asked for. */
 typedef struct duo_oracle_options {
-    const char *checkpoint, *budget, *context, *reference, *method, *goal, *modules;
+    const char *checkpoint, *budget, *context, *reference, *method, *goal, *modules, *precision;
     const char *output, *difficulty, *json, *tsv, *fixed;
     duo_list schedules;
     duo_cli_windows windows;
