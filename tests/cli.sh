@@ -80,7 +80,7 @@ awk '/memory, MiB/ { table = 1; next } !table { next } { d = $(NF - 2) - $(NF - 
     { echo "memory does not add up: $(tail -3 out)"; failures=$((failures + 1)); }
 
 # Where results cannot go is said before the work, which may take hours.
-for command in 'oracle --output' 'eval --json' 'eval --routes-out' 'probe --output'; do
+for command in 'report --output' 'oracle --output' 'eval --json' 'eval --routes-out' 'probe --output'; do
     expect 1 'duo: nowhere/x: cannot be written: No such file or directory' \
         "$duo" "${command% *}" none "${command#* }" nowhere/x
     expect 1 'duo: .: is a folder' "$duo" "${command% *}" none "${command#* }" .

@@ -110,7 +110,7 @@ def check_figures(browser):
     ids = browser.run("return [...document.querySelectorAll('figure')].map((f) => f.id)")
     for wanted in ("loss", "learning-rate", "gradient-norm", "speed", "mfu", "temperature",
                    "penalty", "router-usage", "usage-1", "budget-1", "policies-1", "hindsight-1",
-                   "map-1", "routes-1", "text-1", "run-1", "files"):
+                   "schedules-1", "map-1", "routes-1", "text-1", "run-1", "files"):
         check(wanted in ids, f"no figure {wanted}")
     silent = browser.run("""return [...document.querySelectorAll('figure')].filter((f) =>
         f.querySelector('.alternative').textContent.length < 10 || !f.querySelector('h3').textContent

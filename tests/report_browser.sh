@@ -61,7 +61,7 @@ awk 'BEGIN {
 }' >"$run/metrics.jsonl"
 "$duo" oracle "$run" --tokens tokens.h5 --budget 1 --skip --windows 6 --seq-len 20 \
     --output "$run/oracle.h5" >log 2>&1 || fail "$(tail -1 log)"
-"$duo" oracle "$run" --tokens tokens.h5 --context reference --compare --windows 6 --seq-len 20 \
+"$duo" oracle "$run" --tokens tokens.h5 --context reference --compare --schedule 2:0 --windows 6 --seq-len 20 \
     --output reference.h5 --json compare.json >log 2>&1 || fail "$(tail -1 log)"
 "$duo" eval "$run" --tokens tokens.h5 --windows 6 --seq-len 20 --json eval.json \
     --routes-out eval.h5 >log 2>&1 || fail "$(tail -1 log)"

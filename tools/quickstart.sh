@@ -40,4 +40,7 @@ $duo generate $run --prompt "It was a fine morning, and" --max-tokens 60 --polic
 
 say "all policies on the oracle's held-out windows"
 $duo eval $run --policy small --policy big --policy random:0.5 --policy router \
-    --policy file:$oracle
+    --policy file:$oracle --routes-out $run/policies.h5
+
+say "a page with all figures, to be opened in a browser"
+$duo report $run --output $run/report.html

@@ -4,7 +4,11 @@ const families = [
   {key: 'oracle', label: 'oracle', test: /^oracle-\d+$/},
   {key: 'router', label: 'router', test: /^router/},
   {key: 'fixed', label: 'fixed pattern', test: /^(fixed(-\d+)?|pattern:.*|small|big|skip)$/},
-  {key: 'random-sequence', label: 'random, best per sequence', test: /^random-per-sequence(-\d+)?$/},
+  {
+    key: 'random-sequence',
+    label: 'random, best per sequence',
+    test: /^random-per-sequence(-\d+)?$/
+  },
   {key: 'random-token', label: 'random, best per token', test: /^random-per-token(-\d+)?$/},
   {key: 'label-free', label: 'oracle without the label', test: /^label-free(-\d+)?$/},
   {key: 'random', label: 'random routes', test: /^random:/},
@@ -16,10 +20,12 @@ const familyOf = (name) => families.find((family) => family.test.test(name));
 
 // The name that a search has in a file does not say its budget; what two files hold counts once.
 function oracleName(study, file) {
-  const alike = study.files.every((other) => !/^oracle/.test(other.policy) ||
-    (other.context === file.context && other.modules === file.modules));
-  const name = !file.budget || file.budget === 'none' ? 'oracle'
-    : /^\d+$/.test(file.budget) ? `oracle-${file.budget}` : `oracle ${file.budget}`;
+  const alike = study.files.every(
+      (other) => !/^oracle/.test(other.policy) ||
+          (other.context === file.context && other.modules === file.modules));
+  const name = !file.budget || file.budget === 'none' ? 'oracle' :
+      /^\d+$/.test(file.budget)                       ? `oracle-${file.budget}` :
+                                                        `oracle ${file.budget}`;
   return alike ? name : `${name} (${file.modules}; ${file.context})`;
 }
 
@@ -33,34 +39,61 @@ for (const study of data.studies) {
   study.policies.forEach((policy, index) => {
     policy.index = index;
     if (policy.name === 'oracle') policy.name = oracleName(study, study.files[policy.file]);
-    policy.again = study.policies.slice(0, index).some((other) => other.name === policy.name && other.loss === policy.loss);
+    policy.again = study.policies.slice(0, index).some(
+        (other) => other.loss === policy.loss &&
+            (other.name === policy.name || policy.name.startsWith('file:')));
   });
 }
 
 // Losses on targets drawn from the model tell of hindsight, not of the text.
 const onDrawnTargets = (name) => /^control|-drawn$/.test(name);
-const shownPolicies = (study) => study.policies.filter((policy) => !policy.again && !onDrawnTargets(policy.name));
+const shownPolicies = (study) =>
+    study.policies.filter((policy) => !policy.again && !onDrawnTargets(policy.name));
 
 /* ---------------------------------------------------------------- gathering */
 
 function fromPolicy(policy, layers) {
-  return {name: policy.name, big: +(policy.share.big * layers).toFixed(6), loss: policy.loss, error: policy.loss_error, perplexity: policy.perplexity};
+  return {
+    name: policy.name,
+    big: +(policy.share.big * layers).toFixed(6),
+    loss: policy.loss,
+    error: policy.loss_error,
+    perplexity: policy.perplexity
+  };
 }
 
 // One line of `duo eval --json`.
 function fromLine(line) {
   const layers = line.usage && line.usage.big ? line.usage.big.length : NaN;
-  return {name: line.policy, big: bigShare(line) * layers, loss: line.loss, error: line.loss_error, perplexity: line.perplexity};
+  return {
+    name: line.policy,
+    big: bigShare(line) * layers,
+    loss: line.loss,
+    error: line.loss_error,
+    perplexity: line.perplexity
+  };
 }
 
 // A row of `duo oracle --json`; its name says the budget again.
 function fromRow(row, layers) {
   const big = known(row.big_share) ? +(row.big_share * layers).toFixed(6) : row.big;
-  return {name: known(row.big) ? `${row.policy}-${row.big}` : row.policy, big, loss: row.loss, error: row.loss_error, perplexity: row.perplexity};
+  return {
+    name: known(row.big) ? `${row.policy}-${row.big}` : row.policy,
+    big,
+    loss: row.loss,
+    error: row.loss_error,
+    perplexity: row.perplexity
+  };
 }
 
 function estimates(name, curve) {
-  return (curve || []).map(([loss, error], b) => ({name: `${name}-${b}`, big: b, loss, error, perplexity: loss === null ? NaN : Math.exp(loss)}));
+  return (curve || []).map(([loss, error], b) => ({
+                             name: `${name}-${b}`,
+                             big: b,
+                             loss,
+                             error,
+                             perplexity: loss === null ? NaN : Math.exp(loss)
+                           }));
 }
 
 // What was measured on the same number of tokens of the same model may be compared.
@@ -85,12 +118,22 @@ function addMeasured(list, object) {
   const layers = rows ? object.layers : (object.usage && object.usage.big || []).length;
   const candidates = list.filter((entry) => entry.key === key);
   // Studies of several domains look alike from here: then the numbers stand for themselves.
-  let entry = candidates.find((other) => !other.study && other.source === object.file) || (candidates.length === 1 ? candidates[0] : null);
+  let entry = candidates.find((other) => !other.study && other.source === object.file) ||
+      (candidates.length === 1 ? candidates[0] : null);
   if (!entry) {
-    entry = {key, layers, tokens: object.sequences * object.positions, source: object.file, points: [], hindsight: []};
+    entry = {
+      key,
+      layers,
+      tokens: object.sequences * object.positions,
+      source: object.file,
+      points: [],
+      hindsight: []
+    };
     list.push(entry);
   }
-  const points = rows ? object.policies.filter((row) => !onDrawnTargets(row.policy)).map((row) => fromRow(row, layers)) : [fromLine(object)];
+  const points = rows ? object.policies.filter((row) => !onDrawnTargets(row.policy))
+                            .map((row) => fromRow(row, layers)) :
+                        [fromLine(object)];
   for (const point of points) {
     const same = (other) => other.name === point.name && Math.abs(other.loss - point.loss) < 1e-3;
     if (!entry.points.some(same)) entry.points.push(point);
@@ -101,12 +144,14 @@ function addMeasured(list, object) {
 /* ---------------------------------------------------------------- hindsight */
 
 function hindsightRows(curves) {
-  return curves.oracle.map(([oracle], big) => {
-    const row = {big, oracle};
-    for (const key of ['gain', 'control', 'corrected', 'label_free', 'label_free_gain'])
-      [row[key], row[`${key}_error`]] = curves[key][big];
-    return row;
-  }).filter((row) => row.oracle !== null);
+  return curves.oracle
+      .map(([oracle], big) => {
+        const row = {big, oracle};
+        for (const key of ['gain', 'control', 'corrected', 'label_free', 'label_free_gain'])
+          [row[key], row[`${key}_error`]] = curves[key][big];
+        return row;
+      })
+      .filter((row) => row.oracle !== null);
 }
 
 // A committed study with a control holds the losses from which the same table follows.
@@ -116,58 +161,148 @@ function committedHindsight(study) {
   const big = loss('big'), control = loss('control'), drawn = loss('big-drawn');
   if (!oracle || !known(big) || !known(control) || !known(drawn)) return [];
   const gain = big - oracle.loss, lucky = drawn - control;
-  return [[{big: oracle.share.big * study.L, oracle: oracle.loss, gain, control: lucky, corrected: gain - lucky}]];
+  return [[{
+    big: oracle.share.big * study.L,
+    oracle: oracle.loss,
+    gain,
+    control: lucky,
+    corrected: gain - lucky
+  }]];
+}
+
+// To four places, so that a column can be read down.
+function nats(value, error) {
+  if (!known(value)) return '\u2013';
+  return value.toFixed(4) + (known(error) ? ` \u00b1 ${error.toFixed(4)}` : '');
 }
 
 function hindsightTable(entry, number) {
   if (entry.hindsight.length === 0) return null;
   const keys = ['gain', 'control', 'corrected', 'label_free_gain'];
-  const rows = () => [['big layers', 'oracle loss', ...keys.flatMap((key) => [key, `${key}_error`])],
-    ...entry.hindsight.flat().map((row) => [row.big, row.oracle, ...keys.flatMap((key) => [row[key], row[`${key}_error`]])])];
-  const fig = figure(`hindsight-${number}`, 'Hindsight', {rows, wide: true, caption:
-    'Gain: nats below all-big with the best route of every token. Control: the same for targets drawn from the all-big model, where there is nothing to know. Corrected: gain less control. Label-free: what the route of least expected loss gains, chosen without seeing the target.'});
-  fig.body.append(table(['big layers', 'oracle loss', 'gain', 'control', 'corrected', 'label-free gain'],
-    entry.hindsight.flat().map((row) => [short(row.big, 3), short(row.oracle, 5),
-      ...keys.map((key) => (known(row[key]) ? plusMinus(row[key], row[`${key}_error`], 4) : '\u2013'))]), [0, 1, 2, 3, 4, 5]));
+  const rows = () => [
+      ['big layers', 'oracle loss', ...keys.flatMap((key) => [key, `${key}_error`])],
+      ...entry.hindsight.flat().map(
+          (row) =>
+              [row.big, row.oracle, ...keys.flatMap((key) => [row[key], row[`${key}_error`]])])];
+  const fig = figure(`hindsight-${number}`, 'Hindsight', {
+    rows,
+    wide: true,
+    caption:
+        'Gain: nats below all-big with the best route of every token. Control: the same for targets drawn from the all-big model, where there is nothing to know. Corrected: gain less control. Label-free: what the route of least expected loss gains, chosen without seeing the target.'
+  });
+  fig.body.append(table(
+      ['big layers', 'oracle loss', 'gain', 'control', 'corrected', 'label-free gain'],
+      entry.hindsight.flat().map(
+          (row) =>
+              [short(row.big, 3), short(row.oracle, 5),
+               ...keys.map((key) => nats(row[key], row[`${key}_error`]))]),
+      [0, 1, 2, 3, 4, 5]));
   const best = entry.hindsight.flat().reduce((a, b) => (b.corrected > a.corrected ? b : a));
-  fig.describe(`The largest corrected gain is ${short(best.corrected)} nats, at ${short(best.big, 3)} big layers.`);
+  fig.describe(`The largest corrected gain is ${short(best.corrected)} nats, at ${
+      short(best.big, 3)} big layers.`);
   return fig;
 }
 
 /* ---------------------------------------------------------------- figures */
 
+// Families whose members differ by their budget alone are joined by a line.
+const joined = ['oracle', 'fixed', 'random-sequence', 'random-token', 'label-free'];
+
+function budgetPoint(point) {
+  const errors = known(point.error);
+  return {
+    x: point.big,
+    y: point.perplexity,
+    note: point.name,
+    low: errors ? Math.exp(point.loss - point.error) : NaN,
+    high: errors ? Math.exp(point.loss + point.error) : NaN,
+  };
+}
+
 function budgetSeries(entry) {
-  return families.map((family, colour) => ({
-    label: family.label, colour, dots: true,
-    points: entry.points.filter((point) => familyOf(point.name) === family && known(point.big)).map((point) => ({
-      x: point.big, y: point.perplexity, note: point.name,
-      low: known(point.error) ? Math.exp(point.loss - point.error) : NaN,
-      high: known(point.error) ? Math.exp(point.loss + point.error) : NaN,
-    })).sort((a, b) => a.x - b.x),
-  })).filter((series) => series.points.length > 0);
+  const all = families.map((family, colour) => {
+    const members = entry.points.filter((p) => familyOf(p.name) === family && known(p.big));
+    const points = members.map(budgetPoint).sort((a, b) => a.x - b.x);
+    return {label: family.label, colour, dots: true, apart: !joined.includes(family.key), points};
+  });
+  return all.filter((series) => series.points.length > 0);
 }
 
 function budgetFigure(entry, number) {
   const fig = chartFigure(`budget-${number}`, 'Perplexity against budget', {
-    series: budgetSeries(entry), wide: true, errors: {}, xWhole: entry.layers || undefined, xLabel: 'big layers per token', yLabel: 'perplexity',
-    caption: `${entry.source}: ${plural(entry.tokens, 'held-out token')}. The oracle sees the token that it is to predict; nobody else does.`});
+    series: budgetSeries(entry),
+    wide: true,
+    errors: {},
+    xWhole: entry.layers || undefined,
+    xLabel: 'big layers per token',
+    yLabel: 'perplexity',
+    caption: `${entry.source}: ${
+        plural(
+            entry.tokens,
+            'held-out token')}. The oracle sees the token that it is to predict; nobody else does.`
+  });
   return fig;
 }
 
 function policyTable(entry, number) {
-  const of = (point) => (entry.study ? entry.study.policies.find((policy) => policy.name === point.name && policy.loss === point.loss) : null) || {};
-  const rows = () => [['policy', 'loss', 'loss_error', 'perplexity', 'bits_per_byte', 'big_layers', 'flops_per_token'],
-    ...entry.points.map((p) => [p.name, p.loss, p.error, p.perplexity, of(p).bits_per_byte, p.big, of(p).flops_per_token])];
+  const of = (point) =>
+      (entry.study ? entry.study.policies.find(
+                         (policy) => policy.name === point.name && policy.loss === point.loss) :
+                     null) ||
+      {};
+  const rows = () => [
+      [
+        'policy', 'loss', 'loss_error', 'perplexity', 'bits_per_byte', 'big_layers',
+        'flops_per_token'
+      ],
+      ...entry.points.map(
+          (p) =>
+              [p.name, p.loss, p.error, p.perplexity, of(p).bits_per_byte, p.big,
+               of(p).flops_per_token])];
   const fig = figure(`policies-${number}`, 'Policies', {rows, wide: true, caption: entry.source});
-  fig.body.append(h('details', {open: entry.points.length <= 12}, h('summary', {}, plural(entry.points.length, 'policy').replace('policys', 'policies')),
-    table(['policy', 'loss, nats', 'perplexity', 'bits per byte', 'big layers', 'MFLOP per token'], entry.points.map((p) => [p.name,
-      plusMinus(p.loss, p.error), short(p.perplexity), known(of(p).bits_per_byte) ? short(of(p).bits_per_byte) : '\u2013', short(p.big, 3),
-      known(of(p).flops_per_token) ? short(of(p).flops_per_token / 1e6) : '\u2013']), [1, 2, 3, 4, 5])));
-  const best = entry.points.filter((p) => known(p.loss)).reduce((a, b) => (b.loss < a.loss ? b : a), {name: 'none', perplexity: NaN});
+  fig.body.append(h(
+      'details', {open: entry.points.length <= 12},
+      h('summary', {}, plural(entry.points.length, 'policy').replace('policys', 'policies')),
+      table(
+          ['policy', 'loss, nats', 'perplexity', 'bits per byte', 'big layers', 'MFLOP per token'],
+          entry.points.map(
+              (p) =>
+                  [p.name, plusMinus(p.loss, p.error), short(p.perplexity),
+                   known(of(p).bits_per_byte) ? short(of(p).bits_per_byte) : '\u2013',
+                   short(p.big, 3),
+                   known(of(p).flops_per_token) ? short(of(p).flops_per_token / 1e6) : '\u2013']),
+          [1, 2, 3, 4, 5])));
+  const best = entry.points.filter((p) => known(p.loss))
+                   .reduce((a, b) => (b.loss < a.loss ? b : a), {name: 'none', perplexity: NaN});
   fig.describe(`Lowest perplexity: ${best.name}, ${short(best.perplexity)}.`);
   return fig;
 }
 
+// Budgets that change along the sequence, beside the same number at every position.
+function scheduleFigure(entry, number) {
+  const schedules = entry.points.filter((p) => familyOf(p.name).key === 'schedule');
+  if (schedules.length === 0) return null;
+  const constant = entry.points.filter((p) => familyOf(p.name).key === 'oracle' &&
+      schedules.some((s) => Math.abs(s.big - p.big) < 0.5));
+  const all = [...schedules, ...constant];
+  const rows = () => [
+    ['policy', 'big_layers', 'loss', 'loss_error', 'perplexity'],
+    ...all.map((p) => [p.name, p.big, p.loss, p.error, p.perplexity]),
+  ];
+  const fig = figure(`schedules-${number}`, 'Budget schedules', {
+    rows,
+    wide: true,
+    caption: 'Big layers from the first position to the last, in a straight line; and the oracle ' +
+        'with as many at every position.',
+  });
+  const cells = (p) => [p.name, short(p.big, 4), nats(p.loss, p.error), short(p.perplexity)];
+  const headings = ['schedule', 'big layers, mean', 'loss, nats', 'perplexity'];
+  fig.body.append(table(headings, all.map(cells), [1, 2, 3]));
+  fig.describe(all.map((p) => `${p.name}: perplexity ${short(p.perplexity)}.`).join(' '));
+  return fig;
+}
+
 function budgetFigures() {
-  return comparisons().flatMap((entry, i) => [budgetFigure(entry, i + 1), policyTable(entry, i + 1), hindsightTable(entry, i + 1)]);
+  const makers = [budgetFigure, scheduleFigure, policyTable, hindsightTable];
+  return comparisons().flatMap((entry, i) => makers.map((make) => make(entry, i + 1)));
 }

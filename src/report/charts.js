@@ -53,25 +53,41 @@ const errorsPlugin = {
 };
 
 const dashes = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
-const pointStyles = ['circle', 'rectRot', 'triangle', 'rect', 'crossRot', 'star', 'rectRounded', 'cross', 'dash', 'rect'];
+const pointStyles = [
+  'circle', 'rectRot', 'triangle', 'rect', 'crossRot', 'star', 'rectRounded', 'cross', 'rect',
+  'triangle'
+];
 
 // series: {label, colour (a number), dash (a number), points: [{x, y, low, high, note}], dots}
 function chartData(series) {
-  return {datasets: series.map((s) => ({
-    label: s.label, data: s.points, borderColor: lineColour(s.colour), backgroundColor: lineColour(s.colour),
-    borderDash: dashes[s.dash || 0], borderWidth: s.dots ? 2 : 1.5, pointRadius: s.dots ? 4 : 0,
-    pointHitRadius: 8, pointStyle: s.dots ? pointStyles[s.colour % pointStyles.length] : 'line',
-    showLine: s.points.length > 1, tension: 0,
-  }))};
+  return {
+    datasets: series.map((s) => ({
+                           label: s.label,
+                           data: s.points,
+                           borderColor: lineColour(s.colour),
+                           backgroundColor: lineColour(s.colour),
+                           borderDash: dashes[s.dash || 0],
+                           borderWidth: s.dots ? 2 : 1.5,
+                           pointRadius: s.dots ? 4 : 0,
+                           pointHitRadius: 8,
+                           pointStyle: s.dots ? pointStyles[s.colour % pointStyles.length] : 'line',
+                           showLine: s.points.length > 1 && !s.apart,
+                           tension: 0,
+                         }))
+  };
 }
 
 function chartOptions({xLabel, yLabel, logarithmic, marks, xWhole, errors}, series) {
   const axis = (text, more) => ({
-    title: {display: true, text, color: style('--quiet')}, grid: {color: style('--line')},
-    ticks: {color: style('--quiet'), maxRotation: 0, callback: (value) => short(value)}, ...more,
+    title: {display: true, text, color: style('--quiet')},
+    grid: {color: style('--line')},
+    ticks: {color: style('--quiet'), maxRotation: 0, callback: (value) => short(value)},
+    ...more,
   });
   return {
-    responsive: true, maintainAspectRatio: false, parsing: false,
+    responsive: true,
+    maintainAspectRatio: false,
+    parsing: false,
     interaction: {mode: 'nearest', axis: 'x', intersect: false},
     scales: {
       x: axis(xLabel, {type: 'linear', ...(xWhole ? {min: 0, max: xWhole} : {})}),
@@ -80,12 +96,22 @@ function chartOptions({xLabel, yLabel, logarithmic, marks, xWhole, errors}, seri
     plugins: {
       errors: {shown: errors && errors.shown},
       marks: {list: (marks || []).map((mark) => ({...mark, colour: style('--quiet')}))},
-      legend: {display: series.length > 1, labels: {color: style('--ink'), usePointStyle: true,
-        ...(series.some((s) => s.dash || !s.dots) ? {pointStyleWidth: 24} : {}), boxHeight: 7}},
-      tooltip: {callbacks: {
-        title: (items) => `${xLabel} ${short(items[0].parsed.x, 6)}`,
-        label: (item) => `${item.dataset.label}: ${short(item.parsed.y, 5)}${item.raw.note ? ` (${item.raw.note})` : ''}`,
-      }},
+      legend: {
+        display: series.length > 1,
+        labels: {
+          color: style('--ink'),
+          usePointStyle: true,
+          ...(series.some((s) => s.dash || !s.dots) ? {pointStyleWidth: 24} : {}),
+          boxHeight: 7
+        }
+      },
+      tooltip: {
+        callbacks: {
+          title: (items) => `${xLabel} ${short(items[0].parsed.x, 6)}`,
+          label: (item) => `${item.dataset.label}: ${short(item.parsed.y, 5)}${
+              item.raw.note ? ` (${item.raw.note})` : ''}`,
+        }
+      },
     },
   };
 }
@@ -93,50 +119,78 @@ function chartOptions({xLabel, yLabel, logarithmic, marks, xWhole, errors}, seri
 function seriesText(s, yLabel) {
   const {points} = s, ys = points.map((p) => p.y), last = points[points.length - 1];
   if (points.length === 1) return `${s.label}: ${short(last.y)} at ${short(last.x)}.`;
-  return `${s.label}: ${plural(points.length, 'point')}, from ${short(points[0].y)} at ${short(points[0].x)} ` +
-    `to ${short(last.y)} at ${short(last.x)}, ${yLabel} between ${short(Math.min(...ys))} and ${short(Math.max(...ys))}.`;
+  return `${s.label}: ${plural(points.length, 'point')}, from ${short(points[0].y)} at ${
+             short(points[0].x)} ` +
+      `to ${short(last.y)} at ${short(last.x)}, ${yLabel} between ${short(Math.min(...ys))} and ${
+             short(Math.max(...ys))}.`;
 }
 
 // A figure of lines. The arrow keys go from point to point of the series that up and down choose.
 function chartFigure(id, title, {series: given, caption, wide, ...axes}) {
-  const series = given.map((s) => ({...s, points: s.points.filter((p) => known(p.x) && known(p.y))}))
-    .filter((s) => s.points.length > 0);
+  const series =
+      given.map((s) => ({...s, points: s.points.filter((p) => known(p.x) && known(p.y))}))
+          .filter((s) => s.points.length > 0);
   if (series.length === 0) return null;
   let chart = null, which = 0, point = -1;
-  const rows = () => [['series', axes.xLabel, axes.yLabel],
-    ...series.flatMap((s) => s.points.map((p) => [s.label, p.x, p.y]))];
+  const rows = () => [
+      ['series', axes.xLabel, axes.yLabel],
+      ...series.flatMap((s) => s.points.map((p) => [s.label, p.x, p.y]))];
   const draw = () => {
     chart.data = chartData(series);
     chart.options = chartOptions(axes, series);
     chart.update('none');
   };
-  const fig = figure(id, title, {caption, wide, rows, redraw: () => { if (chart) draw(); }});
-  const canvas = h('canvas', {tabindex: 0, role: 'img', 'aria-label': `${title}. Arrow keys read the points.`, onkeydown: (event) => {
-    const step = {ArrowRight: 1, ArrowLeft: -1}[event.key], turn = {ArrowUp: -1, ArrowDown: 1}[event.key];
-    if (!step && !turn) return;
-    event.preventDefault();
-    if (turn) which = (which + turn + series.length) % series.length;
-    const {points} = series[which], last = points.length - 1;
-    point = Math.max(0, Math.min(last, point + (step || 0)));
-    const active = [{datasetIndex: which, index: point}];
-    chart.setActiveElements(active);
-    chart.tooltip.setActiveElements(active, {x: 0, y: 0});
-    chart.update('none');
-    say(`${series[which].label}, ${axes.xLabel} ${short(points[point].x, 6)}: ${short(points[point].y, 5)}`);
-  }});
+  const fig = figure(id, title, {
+    caption,
+    wide,
+    rows,
+    redraw: () => {
+      if (chart) draw();
+    }
+  });
+  const canvas = h('canvas', {
+    tabindex: 0,
+    role: 'img',
+    'aria-label': `${title}. Arrow keys read the points.`,
+    onkeydown: (event) => {
+      const step = {ArrowRight: 1, ArrowLeft: -1}[event.key],
+            turn = {ArrowUp: -1, ArrowDown: 1}[event.key];
+      if (!step && !turn) return;
+      event.preventDefault();
+      if (turn) which = (which + turn + series.length) % series.length;
+      const {points} = series[which], last = points.length - 1;
+      point = Math.max(0, Math.min(last, point + (step || 0)));
+      const active = [{datasetIndex: which, index: point}];
+      chart.setActiveElements(active);
+      chart.tooltip.setActiveElements(active, {x: 0, y: 0});
+      chart.update('none');
+      say(`${series[which].label}, ${axes.xLabel} ${short(points[point].x, 6)}: ${
+          short(points[point].y, 5)}`);
+    }
+  });
   if (axes.errors) {
-    const box = h('input', {type: 'checkbox', checked: kept.get(`${id}-errors`) === 'yes', onchange: () => {
-      axes.errors.shown = box.checked;
-      kept.set(`${id}-errors`, box.checked ? 'yes' : 'no');
-      draw();
-    }});
+    const box = h('input', {
+      type: 'checkbox',
+      checked: kept.get(`${id}-errors`) === 'yes',
+      onchange: () => {
+        axes.errors.shown = box.checked;
+        kept.set(`${id}-errors`, box.checked ? 'yes' : 'no');
+        draw();
+      }
+    });
     axes.errors.shown = box.checked;
-    fig.body.append(h('div', {class: 'controls'}, h('label', {}, box, 'standard errors over sequences')));
+    fig.body.append(
+        h('div', {class: 'controls'}, h('label', {}, box, 'standard errors over sequences')));
   }
-  fig.body.append(h('div', {class: 'chart'}, canvas));
+  fig.body.append(h('div', {class: series.length > 4 ? 'chart tall' : 'chart'}, canvas));
   fig.describe(series.map((s) => seriesText(s, axes.yLabel)).join(' '));
   fig.start = () => {
-    chart = new Chart(canvas, {type: 'line', data: chartData(series), options: chartOptions(axes, series), plugins: [marksPlugin, errorsPlugin]});
+    chart = new Chart(canvas, {
+      type: 'line',
+      data: chartData(series),
+      options: chartOptions(axes, series),
+      plugins: [marksPlugin, errorsPlugin]
+    });
     fig.chart = chart;
   };
   return fig;

@@ -5,14 +5,22 @@ const sections = [
   ['routers', 'Routers', () => routerFigures()],
   ['budgets', 'Perplexity and budget', () => budgetFigures()],
   ['compute', 'Where compute goes', () => data.studies.map(studyMapFigure)],
-  ['sequences', 'Token by token', () => data.studies.flatMap((study, i) => [routesFigure(study, i), textFigure(study, i)])],
+  [
+    'sequences', 'Token by token',
+    () => data.studies.flatMap((study, i) => [routesFigure(study, i), textFigure(study, i)])
+  ],
   ['about', 'Runs and files', () => [...data.runs.map(runFigure), filesFigure()]],
 ];
 
 function subject() {
   const names = data.runs.map(runLabel).join(', ');
-  const heldOut = data.runs.flatMap((run) => logOf(run).filter((line) => known(line.val_loss)).slice(-1).map((line) =>
-    `${runLabel(run)} stands at step ${line.step} with held-out loss ${short(line.val_loss)} nats`));
+  const heldOut = data.runs.flatMap(
+      (run) => logOf(run)
+                   .filter((line) => known(line.val_loss))
+                   .slice(-1)
+                   .map(
+                       (line) => `${runLabel(run)} stands at step ${line.step} with held-out loss ${
+                           short(line.val_loss)} nats`));
   return [names || 'Results', ...heldOut].join('. ');
 }
 
@@ -25,9 +33,11 @@ function build() {
     const list = make().filter(Boolean);
     if (list.length === 0) continue;
     links.push(h('li', {}, h('a', {href: `#${id}`}, title)));
-    main.append(h('section', {id, 'aria-labelledby': `${id}-heading`}, h('h2', {id: `${id}-heading`}, title),
-      h('div', {class: 'grid'}, list.map((fig) => fig.root))));
-    for (const fig of list) if (fig.start) fig.start();
+    main.append(h(
+        'section', {id, 'aria-labelledby': `${id}-heading`}, h('h2', {id: `${id}-heading`}, title),
+        h('div', {class: 'grid'}, list.map((fig) => fig.root))));
+    for (const fig of list)
+      if (fig.start) fig.start();
   }
   if (links.length === 0) main.append(h('p', {}, 'There is nothing to show yet.'));
   main.append(machineNote());
@@ -36,12 +46,15 @@ function build() {
 
 /* ---------------------------------------------------------------- redrawing */
 
-const redrawAll = () => { for (const fig of figures) if (fig.root.isConnected) fig.redraw(); };
+const redrawAll = () => {
+  for (const fig of figures)
+    if (fig.root.isConnected) fig.redraw();
+};
 let resized = 0;
 dark.addEventListener('change', redrawAll);
 let lastWidth = window.innerWidth;
 window.addEventListener('resize', () => {
-  if (window.innerWidth === lastWidth) return; // a phone's address bar comes and goes
+  if (window.innerWidth === lastWidth) return;  // a phone's address bar comes and goes
   lastWidth = window.innerWidth;
   clearTimeout(resized);
   resized = setTimeout(redrawAll, 150);
@@ -52,9 +65,11 @@ window.addEventListener('resize', () => {
 // #figure=NAME shows that figure only; #figures makes a list of all with their heights.
 function alone(fig) {
   document.documentElement.classList.add('solo');
-  for (const node of document.querySelectorAll('.is-solo, .has-solo')) node.classList.remove('is-solo', 'has-solo');
+  for (const node of document.querySelectorAll('.is-solo, .has-solo'))
+    node.classList.remove('is-solo', 'has-solo');
   fig.root.classList.add('is-solo');
-  for (let node = fig.root.parentElement; node !== document.body; node = node.parentElement) node.classList.add('has-solo');
+  for (let node = fig.root.parentElement; node !== document.body; node = node.parentElement)
+    node.classList.add('has-solo');
   for (const node of fig.root.querySelectorAll('details')) node.open = true;
   if (fig.chart) fig.chart.resize();
   fig.redraw();
@@ -79,7 +94,9 @@ function restorePlace() {
   if (kept.get('loading') !== 'yes') return;
   kept.set('loading', 'no');
   const open = kept.get('open') || [];
-  [...document.querySelectorAll('details')].forEach((node, i) => { if (known(open[i])) node.open = open[i] === 1; });
+  [...document.querySelectorAll('details')].forEach((node, i) => {
+    if (known(open[i])) node.open = open[i] === 1;
+  });
   const focus = kept.get('focus') && document.querySelector(kept.get('focus'));
   if (focus) focus.focus({preventScroll: true});
   window.scrollTo(0, kept.get('scroll') || 0);
@@ -88,8 +105,14 @@ function restorePlace() {
 function follow() {
   if (!data.reload || location.hash.startsWith('#figure')) return;
   const bar = document.getElementById('following');
-  const box = h('input', {type: 'checkbox', checked: kept.get('paused') !== 'yes', onchange: () => kept.set('paused', box.checked ? 'no' : 'yes')});
-  bar.append(h('label', {}, box, ` follow the run: this page loads itself anew every ${plural(data.reload, 'second')}`));
+  const box = h('input', {
+    type: 'checkbox',
+    checked: kept.get('paused') !== 'yes',
+    onchange: () => kept.set('paused', box.checked ? 'no' : 'yes')
+  });
+  bar.append(
+      h('label', {}, box,
+        ` follow the run: this page loads itself anew every ${plural(data.reload, 'second')}`));
   bar.hidden = false;
   setInterval(() => {
     if (!box.checked || document.hidden || document.activeElement.tagName === 'SELECT') return;
