@@ -96,17 +96,30 @@ function estimates(name, curve) {
                            }));
 }
 
-// What was measured on the same number of tokens of the same model may be compared.
-function comparisons() {
-  const list = data.studies.map((study) => ({
-    key: `${study.model_hash} ${study.R} ${study.T}`, layers: study.L, tokens: study.R * study.T, study,
+const curvesOf = (study) => study.files.map((file) => file.curves).filter(Boolean);
+
+function fromStudy(study) {
+  return {
+    key: `${study.model_hash} ${study.R} ${study.T}`,
+    layers: study.L,
+    tokens: study.R * study.T,
+    study,
     source: study.files.map((file) => file.path).join(', '),
     points: [
       ...shownPolicies(study).map((policy) => fromPolicy(policy, study.L)),
-      ...study.files.flatMap((file) => (file.curves ? [...estimates('oracle', file.curves.oracle), ...estimates('label-free', file.curves.label_free)] : [])),
+      ...curvesOf(study).flatMap((curves) => estimates('oracle', curves.oracle)),
+      ...curvesOf(study).flatMap((curves) => estimates('label-free', curves.label_free)),
     ],
-    hindsight: study.files.filter((file) => file.curves && file.curves.gain).map((file) => hindsightRows(file.curves)).concat(committedHindsight(study)),
-  }));
+    hindsight: [
+      ...curvesOf(study).filter((curves) => curves.gain).map(hindsightRows),
+      ...committedHindsight(study),
+    ],
+  };
+}
+
+// What was measured on the same number of tokens of the same model may be compared.
+function comparisons() {
+  const list = data.studies.map(fromStudy);
   for (const object of data.measured) addMeasured(list, object);
   return list;
 }
@@ -188,7 +201,10 @@ function hindsightTable(entry, number) {
     rows,
     wide: true,
     caption:
-        'Gain: nats below all-big with the best route of every token. Control: the same for targets drawn from the all-big model, where there is nothing to know. Corrected: gain less control. Label-free: what the route of least expected loss gains, chosen without seeing the target.'
+        'Gain: nats below all-big with the best route of every token. Control: the same for targets ' +
+        'drawn from the all-big model, where there is nothing to know. Corrected: gain less ' +
+        'control. Label-free: what the route of least expected loss gains, chosen without seeing ' +
+        'the target.'
   });
   fig.body.append(table(
       ['big layers', 'oracle loss', 'gain', 'control', 'corrected', 'label-free gain'],

@@ -77,11 +77,29 @@ function chartData(series) {
   };
 }
 
-function chartOptions({xLabel, yLabel, logarithmic, marks, xWhole, errors}, series) {
+// Values of very different sizes would leave the small ones flat.
+function isWide(series) {
+  const values = series.flatMap((s) => s.points.map((p) => p.y));
+  const least = Math.min(...values);
+  return least > 0 && Math.max(...values) / least > 100;
+}
+
+// On a logarithmic axis 1, 3, 10, 30, ... are named.
+function tickText(value, logarithmic) {
+  const lead = logarithmic ? +(value / 10 ** Math.floor(Math.log10(value))).toFixed(6) : 1;
+  return lead === 1 || lead === 3 ? short(value) : '';
+}
+
+function chartOptions({xLabel, yLabel, marks, xWhole, errors}, series) {
+  const logarithmic = isWide(series);
   const axis = (text, more) => ({
     title: {display: true, text, color: style('--quiet')},
     grid: {color: style('--line')},
-    ticks: {color: style('--quiet'), maxRotation: 0, callback: (value) => short(value)},
+    ticks: {
+      color: style('--quiet'),
+      maxRotation: 0,
+      callback: (value) => tickText(value, more.type === 'logarithmic'),
+    },
     ...more,
   });
   return {
@@ -101,8 +119,7 @@ function chartOptions({xLabel, yLabel, logarithmic, marks, xWhole, errors}, seri
         labels: {
           color: style('--ink'),
           usePointStyle: true,
-          ...(series.some((s) => s.dash || !s.dots) ? {pointStyleWidth: 24} : {}),
-          boxHeight: 7
+          boxHeight: series.every((s) => s.dots) ? 7 : 10,
         }
       },
       tooltip: {

@@ -137,7 +137,12 @@ function mapText(map, what) {
 
 /* ---------------------------------------------------------------- studies */
 
-const studyTitle = (text, i) => (data.studies.length > 1 ? `${text}: study ${i + 1}` : text);
+// A study bears the name of its first file.
+function studyTitle(text, i) {
+  const name = data.studies[i].files[0].path.replace(/^.*\//, '').replace(/\.h5$/, '');
+  return data.studies.length > 1 ? `${text}: ${name}` : text;
+}
+
 const moves = (map) =>
     map && map.big && map.big.some((row) => row.some((value) => value > 0 && value < 1));
 
@@ -171,8 +176,9 @@ function studyMapFigure(study, i) {
   const names = [...new Set(all.map((entry) => entry.family))];
   const main = ['oracle', 'oracle, other settings', 'router', 'oracle, reference context'].filter(
       (name) => names.includes(name));
-  const options =
-      all.length <= 4 || main.length === 0 ? [['all', 'all']] : [['main', main.join('; ')]];
+  const kinds = ['oracle', 'router'].filter((kind) => main.some((name) => name.startsWith(kind)));
+  const few = all.length <= 4 || main.length === 0;
+  const options = [few ? ['all', 'all'] : ['main', kinds.join(' and ')]];
   options.push(...names.filter(() => names.length > 1).map((name) => [name, name]));
   let family = options[0][0], what = 'big';
   const modules = ['big', 'skip'].filter((module) => all.some((entry) => entry.map[module]));

@@ -86,7 +86,8 @@ function routesFigure(study, i) {
     redraw,
     wide: true,
     caption:
-        'Each column is a token, the first layer at the bottom. The token under the pointer is named below; in brackets, among its neighbours.'
+        'Each column is a token, the first layer at the bottom. The token under the pointer is ' +
+        'named below; in brackets, among its neighbours.'
   });
   const keys = Object.entries(moduleOf).map(([, name]) => {
     const key = h('span', {class: 'key'});

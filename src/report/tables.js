@@ -78,15 +78,13 @@ function filesFigure() {
       files.map(
           (file) => keys.map((key) => String(file[key] === undefined ? '\u2013' : file[key])))));
   const strange = data.studies.flatMap((study, s) => (study.same_model ? [] : [s + 1]));
-  if (strange.length > 0 && data.runs.length > 0)
-    fig.body.append(h(
-        'p', {class: 'note'},
-        `Study ${
-            strange.join(
-                ', ')}: not of the newest checkpoint of a run shown here; texts are spelled with the vocabulary of ${
-            data.studies[strange[0] - 1].run || 'no run: ids stand for tokens'}.`));
-  fig.describe(`${plural(files.length, 'file')} in ${
-      plural(data.studies.length, 'study').replace('studys', 'studies')}.`);
+  if (strange.length > 0 && data.runs.length > 0) {
+    const {run} = data.studies[strange[0] - 1];
+    const spelled = run ? `texts are spelled with the vocabulary of ${run}` : 'ids stand for tokens';
+    const note = `Study ${strange.join(', ')}: not of the newest checkpoint of a run; ${spelled}.`;
+    fig.body.append(h('p', {class: 'note'}, note));
+  }
+  fig.describe(`${plural(files.length, 'file')}, studies: ${data.studies.length}.`);
   return fig;
 }
 

@@ -189,7 +189,9 @@ function textFigure(study, i) {
     redraw,
     wide: true,
     caption:
-        'Each token is coloured by the loss with which it was predicted. The gap is the loss with all small less that of the compared policy: what compute can buy, where the loss alone also holds what nobody can know.'
+        'Each token is coloured by the loss with which it was predicted. The gap is the loss with ' +
+        'all small less that of the compared policy: what compute can buy, where the loss alone ' +
+        'also holds what nobody can know.'
   });
   fig.body.append(
       h('div', {class: 'controls'}, controls.map((control) => control.node)), text, readout, scale);

@@ -57,8 +57,8 @@ function lossFigure(marks) {
     xLabel: 'step',
     yLabel: 'nats per token',
     caption:
-        `Loss of the batches and of held-out text, under the routing of each stage; upright lines are where stages begin.${
-            thinned()}`
+        'Loss of the batches and of held-out text, under the routing of each stage; upright lines ' +
+        `are where stages begin.${thinned()}`
   });
 }
 
@@ -72,7 +72,6 @@ function trainingFigures() {
     chartFigure('gradient-norm', 'Gradient norm', {
       ...plain,
       series: perRun((line) => line.grad_norm),
-      logarithmic: true,
       yLabel: 'norm before clipping'
     }),
     chartFigure(
