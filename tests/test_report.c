@@ -289,6 +289,41 @@ START_TEST(files_on_the_same_tokens_of_one_model_are_one_study)
 }
 END_TEST
 
+START_TEST(a_study_of_many_policies_stays_small)
+{
+    enum { MANY = 80, LONG = 512, DEEP = 8 };
+    static int32_t ids[R * (LONG + 1)];
+    const char *const files[] = {"many.h5"};
+    const duo_sequences text = {.R = R, .T = LONG, .tokens = ids};
+    const duo_routes_origin origin = {
+        .policy = "random", .budget = "none", .context = "committed", .modules = 7};
+    duo_results results;
+    ok(duo_results_create(&results, &text, DEEP, MANY, false, false, false));
+    for (size_t p = 0; p < MANY; p++) {
+        duo_trace *trace = &results.policies[p].trace;
+        snprintf(results.policies[p].name, sizeof results.policies[p].name, "random-%zu", p);
+        for (size_t n = 0; n < R * LONG; n++) trace->loss[n] = 1.2345f + (float)(n % 7);
+        for (size_t n = 0; n < R * LONG * DEEP; n++)
+            trace->routes[n] = (uint8_t)((n * 2654435761u >> 7) % DUO_MODULES);
+    }
+    results.done = R;
+    ok(duo_results_write("many.h5", &results, &origin));
+    duo_results_free(&results);
+
+    json_t *data = write_and_read(NULL, 0, files, 1);
+    const json_t *study = at(get(data, "studies"), 0),
+                 *map = get(at(get(study, "policies"), 0), "map");
+    const double per = number(map, "per"),
+                 columns = (double)json_array_size(at(get(map, "big"), 0));
+    ck_assert_double_gt(per, 1);
+    ck_assert(per * columns >= LONG && per * (columns - 1) < LONG);
+    size_t bytes = 0;
+    free(read_page(&bytes));
+    ck_assert_uint_lt(bytes, 4500000);
+    json_decref(data);
+}
+END_TEST
+
 /* b big come first; a budget of 1 has no route. Gains are 3 (2, 4) at budget 0 and its control is
  * 1: the corrected gain is 2. */
 static void fill_reference(duo_reference *reference)
@@ -431,6 +466,7 @@ int main(void)
     tcase_add_test(all, a_run_is_finished_at_the_last_step_of_its_recipe);
     tcase_add_test(all, a_study_holds_what_was_measured);
     tcase_add_test(all, files_on_the_same_tokens_of_one_model_are_one_study);
+    tcase_add_test(all, a_study_of_many_policies_stays_small);
     tcase_add_test(all, hindsight_of_a_reference_search);
     tcase_add_test(all, json_of_other_commands_is_taken_over);
     tcase_add_test(all, results_in_a_run_folder_are_found_and_damage_there_is_told);

@@ -5,7 +5,7 @@
 #include "duo/study.h"
 #include "report_results.h"
 
-enum { MOST_SEQUENCES = 24, MAP_CELLS = 4096 };
+enum { MOST_SEQUENCES = 24, MAP_CELLS = 4096, ALL_MAP_CELLS = 160000 };
 
 /* Files on the same tokens and of the same model. */
 typedef struct study {
@@ -14,6 +14,7 @@ typedef struct study {
     const report_routes *first;
     const report_run *run; /* whose model it is, or one that at least has the vocabulary; or NULL */
     bool same_model;
+    size_t map_cells; /* of one policy */
 } study;
 
 /* ---------------------------------------------------------------- grouping */
@@ -156,7 +157,7 @@ static duo_status write_policies(json_out *out, const study *s)
             json_key(out, "map");
             json_begin(out, '{');
             if (status == DUO_OK)
-                status = report_map_write(out, policy->routes, L, R, T, L, MAP_CELLS);
+                status = report_map_write(out, policy->routes, L, R, T, L, s->map_cells);
             json_end(out, '}');
             json_end(out, '}');
         }
@@ -284,15 +285,19 @@ static duo_status write_study(json_out *out, const study *s, size_t bytes)
 duo_status report_studies_write(json_out *out, const report_results *results,
                                 const report_run *runs, size_t n_runs, size_t bytes)
 {
-    size_t studies = 0;
+    size_t studies = 0, policies = 0;
     const report_routes **files = calloc(results->n_routes + 1, sizeof *files);
     if (!files) return duo_fail(DUO_ENOMEM, "no memory for %zu files", results->n_routes);
-    for (size_t i = 0; i < results->n_routes; i++) studies += leads(results, i);
+    for (size_t i = 0; i < results->n_routes; i++) {
+        studies += leads(results, i);
+        policies += results->routes[i].n;
+    }
     duo_status status = DUO_OK;
     json_begin(out, '[');
     for (size_t i = 0; i < results->n_routes && status == DUO_OK; i++) {
         if (!leads(results, i)) continue;
-        study s = {.files = files};
+        study s = {.files = files, .map_cells = ALL_MAP_CELLS / policies};
+        if (s.map_cells > MAP_CELLS) s.map_cells = MAP_CELLS;
         gather(&s, results, i);
         find_run(&s, runs, n_runs);
         status = write_study(out, &s, bytes / studies);
