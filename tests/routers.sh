@@ -86,6 +86,18 @@ grep -q 'found for another model' taught.log && fail "the teacher is this model'
 run other "stage router { steps = 10  budget = 2  teacher = \"teacher.h5\"  $each }"
 grep -q 'teacher.h5: its routes were found for another model' other.log || fail "no warning of a foreign teacher"
 
+# Routes are held against the oracle's, which were found before there were routers.
+"$duo" oracle checkpoints/base --budget 2 --windows 16 --output held.h5 >oracle.log 2>&1 ||
+    fail "oracle: $(tail -1 oracle.log)"
+"$duo" eval checkpoints/taught --policy file:held.h5 --policy router --policy small \
+    --usage usage.tsv --json eval.jsonl >eval.log 2>&1 || fail "eval: $(tail -1 eval.log)"
+grep -q 'router agrees with file:held.h5 in [0-9.]*% of its choices' eval.log || fail "no agreement"
+grep -q 'small agrees with file:held.h5 in 50.0% of its choices, macro-F1' eval.log ||
+    fail "the oracle takes small in 2 of 4 layers"
+[ "$(grep -c '"agreement":' eval.jsonl)" = 2 ] || fail "no agreement in the JSON"
+[ "$(wc -l <usage.tsv)" = $((1 + 3 * 4 * 24)) ] || fail "usage by layer and position: $(wc -l <usage.tsv)"
+awk -F'\t' '$1 == "small" && $5 != 1 { exit 1 }' usage.tsv || fail "small is not small everywhere"
+
 # said STATUS MESSAGE COMMAND...
 said() {
     local want=$1 message=$2 got=0

@@ -4,7 +4,8 @@
 #   tools/compare_routers.sh RUN [BUDGETS [VARIANTS [SEEDS]]]
 #
 # RUN is a run folder with a stage-duo.h5 and a recipe.conf, as checkpoints/paper-mini. Each router is
-# a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there.
+# a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there,
+# and resumed when it was stopped.
 # The table goes to RUN/routers.tsv. Settings from the environment: DUO (the program), STEPS (300),
 # LR (1e-2), BATCH (16), WINDOWS (held-out, 64), TEACHER_WINDOWS (64), KEYS (further keys of every
 # router stage).
@@ -76,7 +77,9 @@ train() {
         case $more in *" lr = "*) ;; *) echo "lr = ${LR:-1e-2}" ;; esac
         echo "val_every = 0 save_every = 0 val_windows = ${WINDOWS:-64} $more ${KEYS:-} }"
     } >"$work/router.conf"
-    "$duo" train "$work/router.conf" --checkpoints "$folder" >&2
+    local resume=()
+    compgen -G "$folder/$4/step-*.h5" >/dev/null && resume=(--resume)
+    "$duo" train "$work/router.conf" --checkpoints "$folder" "${resume[@]}" >&2
 }
 
 # rows VARIANT BUDGET SEED CHECKPOINT POLICY...: lines of the table

@@ -8,11 +8,12 @@
 #include "duo/kernels.h"
 #include "duo/result.h"
 #include "eval_choices.h"
+#include "eval_routes.h"
 #include "options.h"
 #include "summary.h"
 
 typedef struct eval_options {
-    const char *checkpoint, *routes_out, *json, *choices, *precision;
+    const char *checkpoint, *routes_out, *usage, *json, *choices, *precision;
     duo_cli_windows windows;
     duo_list policies;
     size_t rows;
@@ -56,6 +57,17 @@ static duo_status parse_policies(evaluation *e)
     return status;
 }
 
+/* Routes of this model, or of the language model in it before it got routers: what a route computes
+ * does not depend on them. */
+static duo_status read_routes(const evaluation *e, const char *path, duo_sequences *sequences,
+                              duo_trace *trace)
+{
+    const duo_status status = duo_routes_read(path, e->model, e->hash, sequences, trace);
+    if (status != DUO_EINVAL || e->model->params.config.router_modules == 0) return status;
+    return duo_routes_read(path, e->model, duo_model_hash_without_routers(e->model), sequences,
+                           trace);
+}
+
 static duo_status sequences_of_file(evaluation *e, const char *path)
 {
     duo_trace recorded;
@@ -68,8 +80,7 @@ static duo_status sequences_of_file(evaluation *e, const char *path)
     if (duo_tokenizer_vocab_size(tokenizer) != e->model->params.config.vocab_size)
         status = duo_fail(DUO_EDATA, "%s: model and tokenizer differ in their vocabulary",
                           duo_checkpoint_path(e->checkpoint));
-    if (status == DUO_OK)
-        status = duo_routes_read(path, e->model, e->hash, &e->sequences, &recorded);
+    if (status == DUO_OK) status = read_routes(e, path, &e->sequences, &recorded);
     if (status == DUO_OK) {
         duo_sequences_count_bytes(&e->sequences, tokenizer);
         duo_trace_free(&recorded);
@@ -96,7 +107,7 @@ static duo_status read_trace(const evaluation *e, const char *path, duo_trace *t
 {
     const duo_sequences *here = &e->sequences;
     duo_sequences there;
-    duo_status status = duo_routes_read(path, e->model, e->hash, &there, trace);
+    duo_status status = read_routes(e, path, &there, trace);
     if (status != DUO_OK) return status;
     if (there.R != here->R || there.T != here->T ||
         memcmp(there.tokens, here->tokens, here->R * (here->T + 1) * sizeof *here->tokens) != 0)
@@ -177,9 +188,39 @@ static void print_table(const evaluation *e)
     }
 }
 
-static void write_object(FILE *out, const evaluation *e, const measured *r)
+/* The routes that all others are held against: those of the first file. */
+static size_t reference_of(const evaluation *e)
 {
+    size_t i = 0;
+    while (i < e->n && e->measured[i].policy.kind != DUO_POLICY_FILE) i++;
+    return i;
+}
+
+static bool agree(const evaluation *e, size_t i, duo_agreement *agreement)
+{
+    const size_t reference = reference_of(e);
+    if (reference == e->n || i == reference) return false;
+    duo_cli_agree(agreement, e->results.policies[i].trace.routes,
+                  e->results.policies[reference].trace.routes, e->sequences.R * e->sequences.T,
+                  e->results.L);
+    return true;
+}
+
+static void print_agreement(const evaluation *e)
+{
+    duo_agreement agreement;
+    for (size_t i = 0; i < e->n; i++)
+        if (agree(e, i, &agreement))
+            printf("%s agrees with %s in %.1f%% of its choices, macro-F1 by layer %.3f\n",
+                   e->measured[i].policy.name, e->measured[reference_of(e)].policy.name,
+                   100 * agreement.accuracy, agreement.macro_f1);
+}
+
+static void write_object(FILE *out, const evaluation *e, size_t i)
+{
+    const measured *r = &e->measured[i];
     const duo_trace_summary *s = &r->summary;
+    duo_agreement agreement;
     char hash[33];
     fputs("{\"policy\":", out);
     duo_cli_json_text(out, r->policy.name);
@@ -196,11 +237,12 @@ static void write_object(FILE *out, const evaluation *e, const measured *r)
         {"flops_per_token", s->flops},
         {"tokens_per_s", r->tokens_per_s},
     };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++) {
         putc(',', out);
-        duo_cli_json_number(out, numbers[i].key, numbers[i].value);
+        duo_cli_json_number(out, numbers[k].key, numbers[k].value);
     }
     duo_cli_json_usage(out, s, e->model->params.config.n_layers);
+    if (agree(e, i, &agreement)) duo_cli_json_agreement(out, &agreement, e->results.L);
     fputs("}\n", out);
 }
 
@@ -209,7 +251,7 @@ static duo_status write_json(const evaluation *e)
     const char *path = e->options->json;
     FILE *out = fopen(path, "w");
     if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    for (size_t i = 0; i < e->n; i++) write_object(out, e, &e->measured[i]);
+    for (size_t i = 0; i < e->n; i++) write_object(out, e, i);
     const bool failed = ferror(out) != 0;
     if (fclose(out) == 0 && !failed) return DUO_OK;
     return duo_fail(DUO_EIO, "%s: cannot be written", path);
@@ -235,6 +277,7 @@ static duo_status evaluate(const eval_options *options)
     duo_status status = duo_cli_precision(&precision, options->precision);
     if (status == DUO_OK) status = duo_cli_check_output(options->json);
     if (status == DUO_OK) status = duo_cli_check_output(options->routes_out);
+    if (status == DUO_OK) status = duo_cli_check_output(options->usage);
     if (status == DUO_OK)
         status = duo_cli_open_model(options->checkpoint, precision, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
@@ -251,7 +294,10 @@ static duo_status evaluate(const eval_options *options)
         printf("%s\n", e.measured[i].policy.name);
         duo_cli_print_layers(&e.measured[i].summary, e.model->params.config.n_layers);
     }
+    print_agreement(&e);
     if (options->json) status = write_json(&e);
+    if (status == DUO_OK && options->usage)
+        status = duo_cli_write_usage(options->usage, &e.results);
     if (status == DUO_OK && options->routes_out) status = write_routes(&e);
 
 done:
@@ -295,6 +341,8 @@ duo_status duo_cli_eval(int argc, char **argv)
          &o.layers, 0, 0},
         {"--routes-out", "FILE", "write routes and losses of all policies", DUO_OPTION_TEXT,
          &o.routes_out, 0, 0},
+        {"--usage", "FILE", "write the share of each module by layer and position, tab-separated",
+         DUO_OPTION_TEXT, &o.usage, 0, 0},
         {"--json", "FILE", "write the results as JSON, a line per policy", DUO_OPTION_TEXT, &o.json,
          0, 0},
     };
@@ -303,8 +351,8 @@ duo_status duo_cli_eval(int argc, char **argv)
         .description =
             "Measure a model on held-out text under routing policies: loss, perplexity, shares,\n"
             "FLOPs. Without --policy: small, random:0.5, big, and router where there is one. With\n"
-            "a file:ROUTES all policies run on the sequences of that file. --choices takes lines "
-            "of\n"
+            "a file:ROUTES all policies run on the sequences of that file, and their choices are\n"
+            "held against it. --choices takes lines of\n"
             "{\"context\":C,\"choices\":[S,..],\"answer\":0}, of HellaSwag and of ARC.",
         .example = "duo eval checkpoints/quickstart --policy big --policy pattern:BSSSSSSB",
         .positionals = positionals,
