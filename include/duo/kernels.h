@@ -223,6 +223,9 @@ void duo_mix_backward(float *dy, float *dweights, const float *dx, const float *
 /** Sum of squares in double, over fixed blocks and in their order. A NaN anywhere makes it NaN. */
 double duo_sum_squares(const float *x, size_t n);
 
+/** No NaN and no infinity among n floats. */
+bool duo_all_finite(const float *x, size_t n);
+
 /** a += b, n elements. */
 void duo_add(float *a, const float *b, size_t n);
 

@@ -44,7 +44,7 @@ static duo_status check_tree(const char *path, const char *group, const duo_tree
     if (!tree) return DUO_OK;
     for (size_t i = 0; i < tree->params->n; i++) {
         const duo_param *p = &tree->params->table[i];
-        if (tree->tensors[i] && !checkpoint_finite(tree->tensors[i], p->count))
+        if (tree->tensors[i] && !duo_all_finite(tree->tensors[i], p->count))
             return duo_fail(DUO_ENUMBER, "%s: not saved: %s is not finite", path,
                             checkpoint_tensor(group, p).text);
     }

@@ -46,9 +46,6 @@ static inline checkpoint_attribute checkpoint_multiplier(duo_module module)
     return name;
 }
 
-/** No NaN and no infinity among n floats. */
-bool checkpoint_finite(const float *x, size_t n);
-
 /** The sizes of a model, each listed once for writing and reading. */
 typedef struct checkpoint_size {
     const char *name; /* attribute of /model */

@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -33,6 +34,13 @@ void duo_add(float *a, const float *b, size_t n)
         const duo_range own = duo_share(n, omp_get_thread_num(), omp_get_num_threads());
         duo_rows->add_scaled(a + own.begin, b + own.begin, 1.0f, own.end - own.begin);
     }
+}
+
+bool duo_all_finite(const float *x, size_t n)
+{
+    int bad = 0; /* no early exit: the loop is vectorized */
+    for (size_t i = 0; i < n; i++) bad |= !isfinite(x[i]);
+    return bad == 0;
 }
 
 double duo_sum_squares(const float *x, size_t n)
