@@ -27,3 +27,7 @@ duo_durability_test(full_disk full_disk.sh)
 duo_durability_test(kills kills.sh 15 1)
 duo_durability_test(signals signals.sh 12 1)
 duo_durability_test(two_at_once two_at_once.sh 6)
+
+# Numbers that are not finite.
+duo_test(bad_numbers LINKS duo_train)
+duo_durability_test(bad_numbers_run bad_numbers.sh)

@@ -72,6 +72,35 @@ START_TEST(without_routers_moments_and_tokenizer)
 }
 END_TEST
 
+START_TEST(what_was_skipped_goes_along)
+{
+    double last[] = {3.5, 3.25};
+    const duo_losses losses = {.n = 2, .window = 4, .loss = last};
+    sample s;
+    make_sample(&s);
+    duo_checkpoint *c;
+    size_t n = 1;
+    ok(duo_checkpoint_save("x.h5", &s.state));
+    ok(duo_checkpoint_open(&c, "x.h5"));
+    ck_assert_ptr_null(duo_checkpoint_losses(c, &n));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_uint_eq(duo_checkpoint_progress(c)->skipped, 0);
+    duo_checkpoint_close(c);
+    s.progress.skipped = 12;
+    s.progress.rollbacks = 2;
+    s.state.losses = &losses;
+    ok(duo_checkpoint_save("x.h5", &s.state));
+    ok(duo_checkpoint_open(&c, "x.h5"));
+    ck_assert_mem_eq(duo_checkpoint_losses(c, &n), last, sizeof last);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_uint_eq(duo_checkpoint_progress(c)->skipped, 12);
+    ck_assert_uint_eq(duo_checkpoint_progress(c)->rollbacks, 2);
+    ck_assert_double_eq(duo_checkpoint_loss(c), 3.25);
+    duo_checkpoint_close(c);
+    free_sample(&s);
+}
+END_TEST
+
 /* Names that other readers of the file go by. */
 START_TEST(layout)
 {
@@ -458,6 +487,7 @@ int main(void)
 {
     const TTest *const tests[] = {everything_comes_back,
                                   without_routers_moments_and_tokenizer,
+                                  what_was_skipped_goes_along,
                                   layout,
                                   the_same_state_gives_the_same_bytes,
                                   hash_depends_on_every_value,

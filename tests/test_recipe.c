@@ -100,6 +100,10 @@ START_TEST(defaults_are_filled_in)
     ck_assert_double_eq(duo->eps, 1e-8);
     ck_assert_double_eq(duo->weight_decay, 0.1);
     ck_assert_double_eq(duo->clip, 1);
+    ck_assert_uint_eq(duo->bad_steps, 5);
+    ck_assert_double_lt(duo->rollback_lr, 0);
+    ck_assert_uint_eq(duo->spike_window, 100);
+    ck_assert_double_eq(duo->spike_sigma, 8);
     ck_assert_double_eq(duo->p[DUO_SKIP], 0);
     ck_assert_double_eq(duo->p[DUO_SMALL], 0.5);
     ck_assert_double_eq(duo->p[DUO_BIG], 0.5);

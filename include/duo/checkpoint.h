@@ -13,7 +13,8 @@ enum { DUO_CHECKPOINT_VERSION = 1 };
  * bias [H]}, where router/weight is [M, H]; layers/NN/router/{budget [H or M, 9], previous [H or M,
  * M], position [H or M, K]}. After a calibration /calibration/thresholds [1 or n_layers + 1, 3]: of
  * skip, small and big; with the budget as an input a row for each number of big layers. Multipliers
- * that are not 0: attributes multiplier_MODULE of /train. What is absent is 0.
+ * that are not 0: attributes multiplier_MODULE of /train; skipped_steps and rollbacks
+ * likewise. /train/losses [n]: of the last steps, oldest first. What is absent is 0.
  */
 
 /** What a checkpoint is made of; all borrowed. */
@@ -24,9 +25,10 @@ typedef struct duo_checkpoint_state {
     size_t tokenizer_bytes;
     uint64_t seed;
     const duo_progress *progress;
-    const char *stage;     /**< name of progress->stage */
-    const duo_tree *m, *v; /**< moments of what the stage trains; NULL: none */
-    double lr, tau, loss;  /**< of the last step, for information */
+    const char *stage;        /**< name of progress->stage */
+    const duo_tree *m, *v;    /**< moments of what the stage trains; NULL: none */
+    double lr, tau, loss;     /**< of the last good step, for information */
+    const duo_losses *losses; /**< NULL: none */
 } duo_checkpoint_state;
 
 /**
@@ -57,6 +59,10 @@ const char *duo_checkpoint_stage(const duo_checkpoint *checkpoint);
 const void *duo_checkpoint_tokenizer(const duo_checkpoint *checkpoint, size_t *bytes);
 const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
+/** Of the last good step before it was saved. */
+double duo_checkpoint_loss(const duo_checkpoint *checkpoint);
+/** Losses of the last steps, oldest first; NULL and 0 when it has none. */
+const double *duo_checkpoint_losses(const duo_checkpoint *checkpoint, size_t *n);
 /** Of its run's random numbers. */
 uint64_t duo_checkpoint_seed(const duo_checkpoint *checkpoint);
 /** Instruction set that trained it, as duo_isa_name gives it. */

@@ -295,6 +295,18 @@ void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tok
 void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const duo_tree *gradient,
                    float dloss);
 
+/** The first output of a kernel that was not finite. */
+typedef struct duo_anomaly {
+    bool found;
+    char place[64]; /**< "layer 3, attention of the forward pass" */
+} duo_anomaly;
+
+/**
+ * From now on look at every output of forward, loss and backward, and note the first that is not
+ * finite in *anomaly unless that has one; NULL: no more. It costs a reading of each.
+ */
+void duo_pass_detect(duo_pass *pass, duo_anomaly *anomaly);
+
 /** Logits (B, T, V) of the pass. */
 void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits);
 

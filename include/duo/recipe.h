@@ -62,6 +62,11 @@ typedef struct duo_stage_recipe {
     double beta1, beta2, eps, weight_decay;
     double clip; /**< largest global norm of the gradient; 0: no clipping */
 
+    uint64_t bad_steps; /**< in a row that are skipped; one more, and the run rolls back or stops */
+    double rollback_lr; /**< times the learning rate at each rollback; negative: none, stop */
+    size_t spike_window; /**< losses that one is held against; 0: none is */
+    double spike_sigma;  /**< standard deviations above their mean that are worth a warning */
+
     double p[DUO_MODULES]; /**< random routing: probability of each module, sum 1 */
 
     duo_module_set modules;     /**< router: what it chooses among; key modules = "small,big" */

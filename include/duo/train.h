@@ -16,6 +16,9 @@ typedef struct duo_progress {
     uint64_t tokens;     /**< trained on by the whole run */
     double best_loss;    /**< lowest held-out loss of this stage; 0: none yet */
     double multiplier[DUO_MODULES]; /**< of a lagrangian penalty; 0 at a stage's start */
+    uint64_t skipped;               /**< steps of the whole run, because of their numbers */
+    uint64_t bad;                   /**< of them, how many in a row until now */
+    uint64_t rollbacks;             /**< of this stage, each with a lower learning rate */
 } duo_progress;
 
 /** "dense", "duo", "small", "router". */
@@ -46,7 +49,9 @@ typedef struct duo_step_report {
     double lr, tau;
     uint64_t tokens;
     const uint64_t *usage; /**< (L, DUO_MODULES) tokens per module; borrowed until the next step */
-    double flops; /**< model FLOPs of the step: forward, and backward as far as it is needed */
+    double flops;  /**< model FLOPs of the step: forward, and backward as far as it is needed */
+    char bad[128]; /**< what was not finite: "weights NAME", "layer 3, attention", "loss",
+                        "gradient NAME"; empty: all was */
 } duo_step_report;
 
 /** One stage in memory: gradients, moments, activations. */
@@ -82,13 +87,40 @@ duo_tree *duo_trainer_v(duo_trainer *trainer);
 
 /**
  * One optimizer step: all micro-batches forward and backward, clipping, AdamW; progress advances.
- * DUO_ENUMBER when loss or gradient norm is not finite: the weights are untouched.
+ * DUO_ENUMBER when loss or gradient norm is not finite: weights, moments and progress are
+ * untouched, and report->bad names the first tensor, causes before effects.
  *
  * The gradients of micro-batches are summed in a fixed shape: in order within at most 16 blocks of
  * neighbours, the blocks in a binary tree. So the spread of blocks over processes cannot change the
  * bits, and a process never holds more than 5 gradients.
  */
 duo_status duo_trainer_step(duo_trainer *trainer, duo_progress *progress, duo_step_report *report);
+
+/** After DUO_ENUMBER: leave the step and its sequences out, and count it. */
+void duo_trainer_skip(const duo_trainer *trainer, duo_progress *progress);
+
+/** Look at every kernel's output: the first that is not finite makes the step DUO_ENUMBER, and is
+ * what the report names. */
+void duo_trainer_detect(duo_trainer *trainer);
+
+/** How far rollbacks have lowered the stage's learning rate. */
+double duo_stage_rollback_scale(const duo_stage_recipe *stage, uint64_t rollbacks);
+
+/* ---------------------------------------------------------------- spikes */
+
+/** The losses of the last steps, oldest first. */
+typedef struct duo_losses {
+    size_t n, window;
+    double *loss; /**< room for `window` */
+} duo_losses;
+
+/** Begin with the last of the n losses that a checkpoint holds. DUO_ENOMEM. */
+duo_status duo_losses_create(duo_losses *losses, size_t window, const double *loss, size_t n);
+void duo_losses_free(duo_losses *losses);
+
+/** By how many standard deviations a loss is above the mean of those before it, which it then
+ * joins. 0 until the window is full. */
+double duo_losses_add(duo_losses *losses, double loss);
 
 /**
  * Held-out loss under the stage's own routing (dense: big; duo, small: random, the same at every
@@ -119,8 +151,8 @@ typedef struct duo_calibrated {
 /**
  * Set the model's thresholds so that its routers' hard choices meet the targets: quantiles of the
  * scores of all tokens and layers, found again under the routes that they lead to until shares are
- * within 0.05 points or twelve times; the best is kept. The model's rule takes them over. DUO_EINVAL
- * without routers or windows; DUO_ENOMEM.
+ * within 0.05 points or twelve times; the best is kept. The model's rule takes them over.
+ * DUO_EINVAL without routers or windows; DUO_ENOMEM.
  */
 duo_status duo_calibrate(duo_model *model, const duo_calibration *calibration,
                          duo_calibrated *calibrated);

@@ -202,6 +202,21 @@ static duo_status write_train(duo_store_writer *file, const duo_checkpoint_state
     return status;
 }
 
+static duo_status write_bad(duo_store_writer *file, const duo_checkpoint_state *state)
+{
+    const duo_losses *losses = state->losses;
+    duo_progress progress = *state->progress;
+    checkpoint_count counts[CHECKPOINT_BAD_COUNTS];
+    checkpoint_bad_counts(counts, &progress);
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < CHECKPOINT_BAD_COUNTS && status == DUO_OK; i++)
+        if (*counts[i].value > 0)
+            status = duo_store_set_u64(file, CHECKPOINT_TRAIN, counts[i].name, *counts[i].value);
+    if (status != DUO_OK || !losses || losses->n == 0) return status;
+    return duo_store_write(file, CHECKPOINT_LOSSES, DUO_F64, (duo_shape){1, {losses->n}},
+                           losses->loss);
+}
+
 duo_status duo_checkpoint_save(const char *path, const duo_checkpoint_state *state)
 {
     duo_status status = check_state(path, state);
@@ -218,6 +233,7 @@ duo_status duo_checkpoint_save(const char *path, const duo_checkpoint_state *sta
     if ((status = write_tree(file, CHECKPOINT_M, state->m)) != DUO_OK) goto done;
     if ((status = write_tree(file, CHECKPOINT_V, state->v)) != DUO_OK) goto done;
     if ((status = write_train(file, state)) != DUO_OK) goto done;
+    if ((status = write_bad(file, state)) != DUO_OK) goto done;
     status = write_bytes(file, CHECKPOINT_TOKENIZER, state->tokenizer, state->tokenizer_bytes);
     if (status != DUO_OK) goto done;
     status = duo_store_commit(file);

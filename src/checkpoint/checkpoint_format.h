@@ -11,6 +11,7 @@
 #define CHECKPOINT_M "/optimizer/m"
 #define CHECKPOINT_V "/optimizer/v"
 #define CHECKPOINT_TRAIN "/train"
+#define CHECKPOINT_LOSSES "/train/losses"
 #define CHECKPOINT_THRESHOLDS "/calibration/thresholds"
 #define CHECKPOINT_RECIPE "/recipe"
 #define CHECKPOINT_TOKENIZER "/tokenizer"
@@ -71,7 +72,7 @@ typedef struct checkpoint_count {
     uint64_t *value;
 } checkpoint_count;
 
-enum { CHECKPOINT_COUNTS = 4 };
+enum { CHECKPOINT_COUNTS = 4, CHECKPOINT_BAD_COUNTS = 2 };
 
 static inline void checkpoint_counts(checkpoint_count counts[CHECKPOINT_COUNTS],
                                      duo_progress *progress)
@@ -83,6 +84,17 @@ static inline void checkpoint_counts(checkpoint_count counts[CHECKPOINT_COUNTS],
         {"sequences", &progress->sequences}, /* the next batch begins with this one */
     };
     for (size_t i = 0; i < CHECKPOINT_COUNTS; i++) counts[i] = all[i];
+}
+
+/** Those that are absent where they are 0. */
+static inline void checkpoint_bad_counts(checkpoint_count counts[CHECKPOINT_BAD_COUNTS],
+                                         duo_progress *progress)
+{
+    const checkpoint_count all[CHECKPOINT_BAD_COUNTS] = {
+        {"skipped_steps", &progress->skipped},
+        {"rollbacks", &progress->rollbacks},
+    };
+    for (size_t i = 0; i < CHECKPOINT_BAD_COUNTS; i++) counts[i] = all[i];
 }
 
 #endif

@@ -10,10 +10,11 @@ struct duo_checkpoint {
     duo_store *store;
     duo_params params;
     char *recipe;
-    const duo_dataset *tokenizer;
-    const char *stage, *isa; /* the store's */
+    const duo_dataset *tokenizer, *losses; /* losses NULL: none */
+    const char *stage, *isa;               /* the store's */
     duo_progress progress;
     uint64_t seed;
+    double loss;
 };
 
 /* ---------------------------------------------------------------- opening */
@@ -168,6 +169,32 @@ static duo_status read_multipliers(duo_checkpoint *c)
     return DUO_OK;
 }
 
+/* Absent where nothing was bad. */
+static duo_status read_bad_counts(duo_checkpoint *c)
+{
+    checkpoint_count counts[CHECKPOINT_BAD_COUNTS];
+    checkpoint_bad_counts(counts, &c->progress);
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < CHECKPOINT_BAD_COUNTS && status == DUO_OK; i++)
+        if (duo_store_attribute(c->store, CHECKPOINT_TRAIN, counts[i].name))
+            status = duo_store_get_u64(c->store, CHECKPOINT_TRAIN, counts[i].name, counts[i].value);
+    return status;
+}
+
+static duo_status read_losses(duo_checkpoint *c)
+{
+    if (!duo_store_find(c->store, CHECKPOINT_LOSSES)) return DUO_OK;
+    const duo_status status =
+        duo_store_require(c->store, CHECKPOINT_LOSSES, DUO_F64, (duo_shape){.rank = 1}, &c->losses);
+    if (status != DUO_OK) return status;
+    const double *loss = c->losses->data;
+    for (size_t i = 0; i < c->losses->count; i++)
+        if (!isfinite(loss[i]))
+            return duo_fail(DUO_EDATA, "%s: dataset %s holds %g", duo_store_path(c->store),
+                            CHECKPOINT_LOSSES, loss[i]);
+    return DUO_OK;
+}
+
 static duo_status read_progress(duo_checkpoint *c)
 {
     const char *const train = CHECKPOINT_TRAIN, *const path = duo_store_path(c->store);
@@ -180,6 +207,7 @@ static duo_status read_progress(duo_checkpoint *c)
         status = duo_store_get_u64(c->store, train, counts[i].name, counts[i].value);
     if (status == DUO_OK)
         status = duo_store_get_f64(c->store, train, "best_loss", &progress->best_loss);
+    if (status == DUO_OK) status = duo_store_get_f64(c->store, train, "loss", &c->loss);
     if (status == DUO_OK) status = duo_store_get_u64(c->store, train, "seed", &c->seed);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "stage", &c->stage);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "isa", &c->isa);
@@ -190,7 +218,9 @@ static duo_status read_progress(duo_checkpoint *c)
                         progress->stage_step, progress->step);
     if (!isfinite(progress->best_loss))
         return duo_fail(DUO_EDATA, "%s: best_loss is %g", path, progress->best_loss);
-    return read_multipliers(c);
+    status = read_multipliers(c);
+    if (status == DUO_OK) status = read_bad_counts(c);
+    return status == DUO_OK ? read_losses(c) : status;
 }
 
 static duo_status require_bytes(const duo_store *store, const char *name,
@@ -278,6 +308,17 @@ const duo_config *duo_checkpoint_config(const duo_checkpoint *c)
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *c)
 {
     return &c->progress;
+}
+
+double duo_checkpoint_loss(const duo_checkpoint *c)
+{
+    return c->loss;
+}
+
+const double *duo_checkpoint_losses(const duo_checkpoint *c, size_t *n)
+{
+    *n = c->losses ? c->losses->count : 0;
+    return c->losses ? c->losses->data : NULL;
 }
 
 uint64_t duo_checkpoint_seed(const duo_checkpoint *c)

@@ -20,10 +20,11 @@ static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
     return status;
 }
 
-static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume)
+static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume,
+                        bool detect_anomaly)
 {
     char folder[2 * DUO_PATH_MAX];
-    duo_training training = {0};
+    duo_training training = {.detect_anomaly = detect_anomaly};
     bool interrupted = false;
     const int length = snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
     if (length < 0 || (size_t)length >= sizeof folder) {
@@ -35,6 +36,11 @@ static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume
     if (status == DUO_OK) status = duo_training_run(&training, &interrupted);
     if (status == DUO_OK && interrupted && training.progress.step == 0)
         fputs("stopped before the first step: there is nothing to save\n", stderr);
+    else if (status == DUO_OK && interrupted && training.progress.bad > 0)
+        fprintf(stderr, "stopped after step %llu, in a row of bad ones, which is not saved; %s\n",
+                (unsigned long long)training.progress.step,
+                training.saved ? "--resume goes on from before it"
+                               : "there is nothing to resume from");
     else if (status == DUO_OK && interrupted)
         fprintf(stderr, "stopped after step %llu, saved; the same command with --resume goes on\n",
                 (unsigned long long)training.progress.step);
@@ -52,13 +58,16 @@ duo_status duo_cli_train(int argc, char **argv)
 {
     const char *path = NULL, *checkpoints = "checkpoints";
     duo_list overrides = {0};
-    bool resume = false, dry_run = false, keys = false, help = false;
+    bool resume = false, detect_anomaly = false, dry_run = false, keys = false, help = false;
     const duo_option options[] = {
         {"--set", "KEY=VALUE",
          "override a key of the recipe, as in stage.router.budget=4; repeatable",
          DUO_OPTION_REPEATED, &overrides, 0, 0},
         {"--resume", NULL, "continue from the newest checkpoint that verifies", DUO_OPTION_FLAG,
          &resume, 0, 0},
+        {"--detect-anomaly", NULL,
+         "look at every kernel's output, and name the first that is not finite", DUO_OPTION_FLAG,
+         &detect_anomaly, 0, 0},
         {"--dry-run", NULL, "print the resolved recipe, parameters, memory, FLOPs, and stop",
          DUO_OPTION_FLAG, &dry_run, 0, 0},
         {"--checkpoints", "DIR", "where run folders are made (default checkpoints)",
@@ -100,7 +109,7 @@ duo_status duo_cli_train(int argc, char **argv)
         status = duo_cli_dry_run(recipe);
         goto done;
     }
-    status = train(recipe, checkpoints, resume);
+    status = train(recipe, checkpoints, resume, detect_anomaly);
     recipe = NULL; /* owned by the training */
 
 done:

@@ -36,6 +36,7 @@ typedef struct stage_run {
     double last_time;     /* of the last line of metrics */
     uint64_t last_step;
     double interval_flops; /* since then */
+    double spike;          /* of the last step, in standard deviations; 0: none */
     uint64_t saved;        /* progress.step of the newest checkpoint */
     uint64_t retry_gap;    /* steps between attempts after a save that failed; 0: none did */
     uint64_t retry_step;   /* the next attempt */
@@ -58,6 +59,15 @@ static void write_usage(FILE *out, const char *key, const uint64_t *usage, size_
     fputs("}", out);
 }
 
+static void write_bad(FILE *out, const stage_run *r)
+{
+    const duo_progress *progress = &r->training->progress;
+    if (r->report.bad[0]) fprintf(out, ",\"bad\":\"%s\"", r->report.bad);
+    if (progress->skipped > 0) fprintf(out, ",\"skipped\":%" PRIu64, progress->skipped);
+    if (progress->rollbacks > 0) fprintf(out, ",\"rollbacks\":%" PRIu64, progress->rollbacks);
+    if (r->spike > 0) fprintf(out, ",\"spike\":%.3g", r->spike);
+}
+
 /* What depends on the state comes first, what depends on the clock last. */
 static duo_status log_step(stage_run *r)
 {
@@ -69,12 +79,17 @@ static duo_status log_step(stage_run *r)
     size_t bytes = 0;
     FILE *out = open_memstream(&line, &bytes);
     if (!out) return duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
-    fprintf(out, "{\"step\":%" PRIu64 ",\"stage\":\"%s\",\"tokens\":%" PRIu64 ",\"loss\":%.9g",
-            s->progress.step, r->stage->name, s->progress.tokens, r->report.loss);
+    fprintf(out, "{\"step\":%" PRIu64 ",\"stage\":\"%s\",\"tokens\":%" PRIu64, s->progress.step,
+            r->stage->name, s->progress.tokens);
+    const bool good = r->report.bad[0] == '\0'; /* JSON has no word for what is not finite */
+    if (good) fprintf(out, ",\"loss\":%.9g", r->report.loss);
     if (!isnan(r->held_out)) fprintf(out, ",\"val_loss\":%.9g", r->held_out);
-    fprintf(out, ",\"lr\":%.9g,\"grad_norm\":%.9g", r->report.lr, r->report.grad_norm);
-    if (r->stage->kind == DUO_STAGE_ROUTER) duo_cli_router_metrics(out, r->stage, &r->report, L);
-    write_usage(out, "usage", r->report.usage, L);
+    fprintf(out, ",\"lr\":%.9g", r->report.lr);
+    if (good) fprintf(out, ",\"grad_norm\":%.9g", r->report.grad_norm);
+    write_bad(out, r);
+    if (good && r->stage->kind == DUO_STAGE_ROUTER)
+        duo_cli_router_metrics(out, r->stage, &r->report, L);
+    if (good) write_usage(out, "usage", r->report.usage, L);
     if (!isnan(r->held_out)) write_usage(out, "val_usage", r->held_usage, L);
     fprintf(out, ",\"tokens_per_s\":%.1f,\"mfu\":%.4f,\"seconds\":%.2f}\n",
             (double)(steps * r->report.tokens) / elapsed, r->interval_flops / elapsed / s->peak,
@@ -125,13 +140,15 @@ static duo_status save(stage_run *r, bool best, bool end_of_stage)
         .v = duo_trainer_v(s->trainer),
         .lr = r->report.lr,
         .tau = r->report.tau,
-        .loss = r->report.loss,
+        .loss = s->loss,
+        .losses = &s->losses,
     };
     const duo_status status = duo_run_save(s->run, &state, best, end_of_stage);
     if (status != DUO_OK)
         return duo_fail(status, "step %" PRIu64 " is not saved: %s", s->progress.step,
                         duo_message());
     r->saved = s->progress.step;
+    s->saved = true;
     r->retry_gap = 0;
     return DUO_OK;
 }
@@ -170,12 +187,39 @@ static duo_status validate(stage_run *r, bool *best)
 
 /* ---------------------------------------------------------------- one stage */
 
+/* A bad step is left out; too many in a row are the weights' fault. */
+static duo_status skip_step(stage_run *r)
+{
+    duo_training *s = r->training;
+    duo_trainer_skip(s->trainer, &s->progress);
+    if (s->progress.bad > r->stage->bad_steps)
+        return duo_fail(DUO_ENUMBER, "%s; %" PRIu64 " steps in a row", duo_message(),
+                        s->progress.bad);
+    duo_warn("%s; the step is skipped", duo_message());
+    return DUO_OK;
+}
+
+static void look_for_spike(stage_run *r)
+{
+    duo_training *s = r->training;
+    const double z = duo_losses_add(&s->losses, r->report.loss);
+    s->loss = r->report.loss;
+    if (z < r->stage->spike_sigma) return;
+    r->spike = z;
+    duo_warn("stage %s, step %" PRIu64 ": loss %g is %.1f standard deviations above the last %zu",
+             r->stage->name, s->progress.step, r->report.loss, z, r->stage->spike_window);
+}
+
 static duo_status one_step(stage_run *r)
 {
     duo_training *s = r->training;
     const duo_stage_recipe *stage = r->stage;
     duo_status status = duo_trainer_step(s->trainer, &s->progress, &r->report);
-    if (status != DUO_OK) return status;
+    r->spike = 0;
+    if (status == DUO_OK)
+        look_for_spike(r);
+    else if (status != DUO_ENUMBER || (status = skip_step(r)) != DUO_OK)
+        return status;
     r->interval_flops += r->report.flops;
     r->held_out = NAN;
 
@@ -186,7 +230,7 @@ static duo_status one_step(stage_run *r)
     if (last && (status = duo_cli_calibrate_stage(s, stage)) != DUO_OK) return status;
     if (every(step, stage->val_every) || last)
         if ((status = validate(r, &best)) != DUO_OK) return status;
-    if (every(step, stage->log_every) || !isnan(r->held_out)) {
+    if (every(step, stage->log_every) || !isnan(r->held_out) || r->report.bad[0] || r->spike > 0) {
         const uint64_t steps = step - r->last_step;
         const double rate = (double)(steps * r->report.tokens) / (duo_cli_seconds() - r->last_time);
         if ((status = log_step(r)) != DUO_OK) return status;
@@ -195,6 +239,10 @@ static duo_status one_step(stage_run *r)
     if (last && stage->kind == DUO_STAGE_ROUTER)
         duo_cli_warn_of_collapse(stage, r->held_usage, s->recipe->model.n_layers);
     if (last) return save(r, best, true); /* or stop: the next stage builds on this file */
+    if (s->progress.bad > 0) { /* these weights may be why: the checkpoint before them stays */
+        s->progress.best_loss = best_before;
+        return status;
+    }
     const bool retry = r->retry_gap > 0 && s->progress.step >= r->retry_step;
     if (every(step, stage->save_every) || best || retry)
         status = save_or_go_on(r, best, best_before);
@@ -218,6 +266,14 @@ static duo_status sampler_create(duo_training *s, const duo_stage_recipe *stage)
     return status;
 }
 
+static duo_status remember_losses(duo_training *s, const duo_stage_recipe *stage)
+{
+    size_t n = 0;
+    const double *before = NULL;
+    if (s->resumed && s->progress.stage_step > 0) before = duo_checkpoint_losses(s->resumed, &n);
+    return duo_losses_create(&s->losses, stage->spike_window, before, n);
+}
+
 static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     duo_status status = DUO_OK;
@@ -236,6 +292,8 @@ static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
     if (status == DUO_OK && s->resumed && s->progress.stage_step > 0)
         status = duo_checkpoint_moments(s->resumed, duo_trainer_m(s->trainer),
                                         duo_trainer_v(s->trainer));
+    if (status == DUO_OK) status = remember_losses(s, stage);
+    if (status == DUO_OK && s->detect_anomaly) duo_trainer_detect(s->trainer);
     duo_checkpoint_close(s->resumed);
     s->resumed = NULL;
     return status;
@@ -244,6 +302,7 @@ static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 static void leave_stage(duo_training *s)
 {
     duo_trainer_free(s->trainer);
+    duo_losses_free(&s->losses);
     duo_cli_teacher_close(&s->teacher);
     duo_sampler_free(s->sampler);
     s->trainer = NULL;
@@ -261,7 +320,7 @@ static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
     r.saved = s->progress.step;
     while (status == DUO_OK && !stop_wanted && s->progress.stage_step < stage->steps)
         status = one_step(&r);
-    if (status == DUO_OK && stop_wanted && r.saved != s->progress.step)
+    if (status == DUO_OK && stop_wanted && r.saved != s->progress.step && s->progress.bad == 0)
         status = save(&r, false, false);
     duo_cli_progress_end();
     if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out)) {
@@ -274,6 +333,21 @@ static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
     return status;
 }
 
+/* Nothing but the learning rate changes, so a stage without a lower one would end there again. */
+static bool may_roll_back(const duo_training *s, const duo_stage_recipe *stage)
+{
+    const double least = 1e-3; /* below that it is not the learning rate */
+    return stage->rollback_lr > 0 &&
+           duo_stage_rollback_scale(stage, s->progress.rollbacks + 1) >= least;
+}
+
+static duo_status roll_back(duo_training *s, const duo_stage_recipe *stage)
+{
+    duo_warn("%s; back to the last checkpoint with %g times the learning rate", duo_message(),
+             duo_stage_rollback_scale(stage, s->progress.rollbacks + 1));
+    return duo_training_roll_back(s);
+}
+
 duo_status duo_training_run(duo_training *s, bool *interrupted)
 {
     catch_signals();
@@ -282,13 +356,11 @@ duo_status duo_training_run(duo_training *s, bool *interrupted)
         const duo_stage_recipe *stage = &s->recipe->stages[s->progress.stage];
         if (s->progress.stage_step >= stage->steps) {
             if (s->progress.stage + 1 == s->recipe->n_stages) break;
-            s->progress.stage++;
-            s->progress.stage_step = 0;
-            s->progress.best_loss = 0;
-            memset(s->progress.multiplier, 0, sizeof s->progress.multiplier);
+            duo_training_next_stage(s);
             continue;
         }
         status = run_stage(s, stage);
+        if (status == DUO_ENUMBER && may_roll_back(s, stage)) status = roll_back(s, stage);
     }
     if (status == DUO_OK) status = duo_run_sync_log(s->run);
     const size_t last = s->recipe->n_stages - 1;

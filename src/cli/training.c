@@ -88,6 +88,8 @@ static duo_status restore(duo_training *s)
     if (status == DUO_OK) status = duo_checkpoint_model(s->resumed, &s->model);
     if (status != DUO_OK) return status;
     s->progress = *duo_checkpoint_progress(s->resumed);
+    s->loss = duo_checkpoint_loss(s->resumed);
+    s->saved = true;
     fprintf(stderr, "resuming from %s: stage %s, step %" PRIu64 "\n",
             duo_checkpoint_path(s->resumed), duo_checkpoint_stage(s->resumed), s->progress.step);
     return duo_run_rewind_log(s->run, s->progress.step);
@@ -134,6 +136,33 @@ duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *fo
     if (status == DUO_OK) status = duo_run_write(s->run, "recipe.conf", s->recipe_text);
     if (status == DUO_OK) s->peak = duo_kernels_peak(DUO_FP32);
     return status;
+}
+
+void duo_training_next_stage(duo_training *s)
+{
+    duo_progress *progress = &s->progress;
+    progress->stage++;
+    progress->stage_step = 0;
+    progress->best_loss = 0;
+    progress->bad = progress->rollbacks = 0;
+    memset(progress->multiplier, 0, sizeof progress->multiplier);
+}
+
+duo_status duo_training_roll_back(duo_training *s)
+{
+    const size_t stage = s->progress.stage;
+    const uint64_t rollbacks = s->progress.rollbacks + 1;
+    duo_model_free(s->model);
+    s->model = NULL;
+    s->progress = (duo_progress){0};
+    duo_status status = s->saved ? restore(s) : begin(s);
+    if (status == DUO_OK && !s->saved) status = duo_run_rewind_log(s->run, 0);
+    if (status != DUO_OK) return status;
+    if (s->progress.stage < stage &&
+        s->progress.stage_step >= s->recipe->stages[s->progress.stage].steps)
+        duo_training_next_stage(s);
+    if (s->progress.stage == stage) s->progress.rollbacks = rollbacks;
+    return DUO_OK;
 }
 
 void duo_training_close(duo_training *s)

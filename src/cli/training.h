@@ -16,6 +16,10 @@ typedef struct duo_training {
     duo_trainer *trainer;
     duo_cli_teacher teacher;
     duo_progress progress;
+    double loss;             /**< of the last good step */
+    duo_losses losses;       /**< of the current stage */
+    bool detect_anomaly;     /**< the caller's wish */
+    bool saved;              /**< there is a checkpoint to go back to */
     duo_checkpoint *resumed; /**< until its moments have been read */
     double peak;             /**< measured multiply-add rate, FLOP/s */
     double started;          /**< seconds */
@@ -27,6 +31,14 @@ typedef struct duo_training {
  */
 duo_status duo_training_open(duo_training *training, duo_recipe *recipe, const char *folder,
                              bool resume);
+/** The next stage's start, in progress. */
+void duo_training_next_stage(duo_training *training);
+
+/**
+ * Between stages' work: the state of the last checkpoint, or of the start when there is none, with
+ * one more rollback counted to the stage that wanted it.
+ */
+duo_status duo_training_roll_back(duo_training *training);
 void duo_training_close(duo_training *training);
 
 /**

@@ -123,18 +123,25 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
 static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
 {
     const duo_config *c = &model->params.config;
-    const size_t N = pass->N, C = c->d_model;
+    const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
     duo_layer_state *s = &pass->layers[l];
     duo_rmsnorm_forward(s->h_attn, s->r_attn, s->x_in,
                         duo_tree_at(&model->weights, l, DUO_P_ATTN_NORM), N, C, (float)c->norm_eps);
+    duo_pass_check(pass, l, "norm before attention", s->h_attn, N * C);
     duo_qkv_forward(s->q, s->k, s->v, s->h_attn, pass->positions, model, l, N);
+    duo_pass_check(pass, l, "queries", s->q, N * C);
+    duo_pass_check(pass, l, "keys", s->k, N * KV);
+    duo_pass_check(pass, l, "values", s->v, N * KV);
     duo_attention_forward(s->att, s->lse, s->q, s->k, s->v, pass->attention,
                           pass->attention_scratch);
+    duo_pass_check(pass, l, "attention", s->att, N * C);
     if (s->x_mid != s->x_in) memcpy(s->x_mid, s->x_in, N * C * sizeof(float));
     duo_linear_forward(s->x_mid, s->att, duo_model_weight(model, l, DUO_P_O), NULL, N, NULL, NULL,
                        true);
+    duo_pass_check(pass, l, "output of attention", s->x_mid, N * C);
     duo_rmsnorm_forward(s->h_ffn, s->r_ffn, s->x_mid,
                         duo_tree_at(&model->weights, l, DUO_P_FFN_NORM), N, C, (float)c->norm_eps);
+    duo_pass_check(pass, l, "norm before the FFNs", s->h_ffn, N * C);
 }
 
 /* Kept: big rows in front, small ones behind them. */
@@ -146,14 +153,30 @@ static void place_ffn_states(duo_pass *pass, duo_layer_state *s, size_t big_floa
     s->ffn[DUO_SMALL] = (duo_ffn_state){s->gate + behind, s->up + behind, keep, pass->act};
 }
 
+/* What a module's FFN has left of its activations, for n rows, and its output. */
+static void check_ffn(const duo_pass *pass, size_t l, duo_module m, size_t n, const float *y)
+{
+    static const char *const names[DUO_MODULES][3] = {
+        [DUO_SMALL] = {"gate of the small FFN", "up of the small FFN", "output of the small FFN"},
+        [DUO_BIG] = {"gate of the big FFN", "up of the big FFN", "output of the big FFN"},
+    };
+    const duo_ffn_state *ffn = &pass->layers[l].ffn[m];
+    const size_t kept = ffn->keep ? n * duo_ffn_width(&pass->config, m) : 0;
+    duo_pass_check(pass, l, names[m][0], ffn->gate, kept);
+    duo_pass_check(pass, l, names[m][1], ffn->up, kept);
+    duo_pass_check(pass, l, names[m][2], y, pass->N * pass->config.d_model);
+}
+
 /* Every token through its own module. */
 static void routed_forward(duo_pass *pass, const duo_model *model, size_t l, float *x)
 {
     duo_layer_state *s = &pass->layers[l];
     place_ffn_states(pass, s, s->groups.count[DUO_BIG] * model->params.config.d_big);
-    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
+    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++) {
         duo_ffn_forward(x, s->groups.rows[m], s->h_ffn, s->groups.rows[m], model, l, m, &s->ffn[m],
                         s->groups.count[m], true);
+        check_ffn(pass, l, m, s->groups.count[m], x);
+    }
 }
 
 duo_router_rows duo_pass_router_rows(const duo_pass *pass, const duo_model *model,
@@ -175,6 +198,8 @@ static void router_forward(duo_pass *pass, const duo_model *model, const duo_rou
     duo_layer_state *s = &pass->layers[l];
     const duo_router_rows rows = duo_pass_router_rows(pass, model, routing, l);
     duo_router_forward(s->logits, s->hidden, &rows, model, l);
+    duo_pass_check(pass, l, "router", s->logits,
+                   pass->N * duo_module_count(pass->config.router_modules));
     if (s->clean)
         duo_softmax_forward(s->clean, s->logits, pass->N,
                             duo_module_count(pass->config.router_modules));
@@ -198,13 +223,16 @@ static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, floa
     }
     duo_gumbel_softmax_forward(s->weight, s->soft, s->logits, noise, routing->tau,
                                routing->straight_through, N, M);
+    duo_pass_check(pass, l, "Gumbel-softmax", s->weight, N * M);
     duo_router_choose(routing->routes + l, L, s->soft, c, NULL, l, N);
     place_ffn_states(pass, s, N * c->d_big);
     for (size_t i = 0; i < M; i++) {
         const duo_module m = codes[i];
         if (m == DUO_SKIP) continue;
         duo_ffn_forward(s->output[m], NULL, s->h_ffn, NULL, model, l, m, &s->ffn[m], N, false);
+        check_ffn(pass, l, m, N, s->output[m]);
         duo_mix_forward(x, s->output[m], s->weight + i, M, N, c->d_model);
+        duo_pass_check(pass, l, "mixture", x, N * c->d_model);
     }
 }
 
@@ -221,6 +249,7 @@ void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tok
     }
     duo_embedding_forward(pass->layers[0].x_in, duo_tree_at(&model->weights, 0, DUO_P_TOK_EMB),
                           pass->inputs, N, C);
+    duo_pass_check(pass, DUO_NO_LAYER, "embedding", pass->layers[0].x_in, N * C);
     for (size_t l = 0; l < L; l++) {
         duo_layer_state *s = &pass->layers[l];
         attention_forward(pass, model, l);
@@ -241,6 +270,7 @@ void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tok
     duo_rmsnorm_forward(pass->h_final, pass->r_final, pass->x_out,
                         duo_tree_at(&model->weights, 0, DUO_P_FINAL_NORM), N, C,
                         (float)c->norm_eps);
+    duo_pass_check(pass, DUO_NO_LAYER, "final norm", pass->h_final, N * C);
 }
 
 /* ---------------------------------------------------------------- head */
@@ -261,10 +291,15 @@ void duo_pass_loss(duo_pass *pass, const duo_model *model, float *loss, const du
         const size_t rows = pass->N - n < pass->head_block ? pass->N - n : pass->head_block;
         const float *h = pass->h_final + n * C;
         duo_linear_forward(pass->logits, h, head, NULL, rows, NULL, NULL, false);
+        duo_pass_check(pass, DUO_NO_LAYER, "logits", pass->logits, rows * V);
         duo_cross_entropy_forward(loss + n, pass->lse, pass->logits, pass->targets + n, rows, V);
+        duo_pass_check(pass, DUO_NO_LAYER, "loss", loss + n, rows);
         if (!gradient) continue;
         duo_cross_entropy_backward(pass->logits, pass->lse, pass->targets + n, dloss, rows, V);
+        duo_pass_check(pass, DUO_NO_LAYER, "gradient of the logits", pass->logits, rows * V);
         duo_linear_backward_input(pass->dh + n * C, pass->logits, head, rows, NULL, NULL, false);
+        duo_pass_check(pass, DUO_NO_LAYER, "gradient of the final norm", pass->dh + n * C,
+                       rows * C);
         float *dhead = head_gradient(gradient, c->tied_embeddings);
         if (dhead)
             duo_linear_backward_weight(dhead, NULL, pass->logits, h, rows, V, C, NULL, NULL,

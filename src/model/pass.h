@@ -37,7 +37,13 @@ struct duo_pass {
     /* backward only */
     float *dx, *dh, *datt, *dq, *dk, *dv, *dgate, *dup, *dy;
     float *dweight, *drouter, *dhidden; /* (N, M), (N, M), (N, H) */
+    duo_anomaly *anomaly;               /* of whom looks for one, or NULL */
 };
+
+enum { DUO_NO_LAYER = 0xffff };
+
+/** Look at n floats, the output `what` of a layer or of DUO_NO_LAYER, if anybody wants it. */
+void duo_pass_check(const duo_pass *pass, size_t layer, const char *what, const float *x, size_t n);
 
 /** What the router of layer l reads of all rows. */
 duo_router_rows duo_pass_router_rows(const duo_pass *pass, const duo_model *model,

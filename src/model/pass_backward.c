@@ -48,7 +48,10 @@ static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree 
         const float *dy_k = dy + at.skip, *h = s->h_ffn + at.skip;
         const float *gate = s->ffn[m].gate + first * F, *up = s->ffn[m].up + first * F;
         duo_linear_backward_input(da, dy_k, w_down, k, NULL, at.rows, false);
+        duo_pass_check(pass, l, "gradient of an FFN's activation", da, k * F);
         duo_swiglu_backward(pass->dgate, pass->dup, act, da, gate, up, k * F);
+        duo_pass_check(pass, l, "gradient of an FFN's gate", pass->dgate, k * F);
+        duo_pass_check(pass, l, "gradient of an FFN's up", pass->dup, k * F);
         if (dw_down) {
             const duo_precision as = w_down->precision;
             duo_linear_backward_weight(dw_down, NULL, dy_k, act, k, C, F, at.rows, NULL, as);
@@ -69,6 +72,8 @@ static void router_backward(duo_pass *pass, const duo_model *model, const duo_ro
     const duo_router_rows rows = duo_pass_router_rows(pass, model, routing, l);
     if (!need_dh && !duo_tree_at(gradient, l, DUO_P_ROUTER_WEIGHT)) return;
     duo_router_loss_backward(pass->drouter, pass, routing, l, drouter);
+    duo_pass_check(pass, l, "gradient of the router", pass->drouter,
+                   pass->N * duo_module_count(pass->config.router_modules));
     duo_router_backward(gradient, need_dh ? pass->dh : NULL, pass->dhidden, pass->drouter,
                         pass->layers[l].hidden, &rows, model, l);
 }
@@ -86,6 +91,8 @@ static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_rou
         if (m == DUO_SKIP) continue;
         duo_mix_backward(pass->dy, pass->dweight + i, pass->dx, s->output[m], s->weight + i, M, N,
                          c->d_model);
+        duo_pass_check(pass, l, "gradient of an FFN's output", pass->dy, N * c->d_model);
+        duo_pass_check(pass, l, "gradient of the mixture's weights", pass->dweight, N * M);
         ffn_backward(pass, model, gradient, l, m, pass->dy, NULL, N, need_dh);
     }
     memset(pass->drouter, 0, N * M * sizeof(float));
@@ -104,11 +111,15 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
 
     const duo_weight *w_o = duo_model_weight(model, l, DUO_P_O);
     duo_linear_backward_input(pass->datt, pass->dx, w_o, N, NULL, NULL, false);
+    duo_pass_check(pass, l, "gradient of attention", pass->datt, N * C);
     float *dw = duo_tree_at(gradient, l, DUO_P_O);
     if (dw)
         duo_linear_backward_weight(dw, NULL, pass->dx, s->att, N, C, C, NULL, NULL, w_o->precision);
     duo_attention_backward(pass->dq, pass->dk, pass->dv, pass->datt, s->q, s->k, s->v, s->att,
                            s->lse, pass->attention, pass->attention_scratch);
+    duo_pass_check(pass, l, "gradient of the queries", pass->dq, N * C);
+    duo_pass_check(pass, l, "gradient of the keys", pass->dk, N * c->n_kv_heads * D);
+    duo_pass_check(pass, l, "gradient of the values", pass->dv, N * c->n_kv_heads * D);
     duo_rope_backward(pass->dq, model->rope, pass->positions, N, c->n_heads, D);
     duo_rope_backward(pass->dk, model->rope, pass->positions, N, c->n_kv_heads, D);
 
@@ -129,6 +140,7 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
     if (need_dh)
         duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_ATTN_NORM), pass->dh, s->x_in,
                              duo_tree_at(w, l, DUO_P_ATTN_NORM), s->r_attn, N, C);
+    if (need_dh) duo_pass_check(pass, l, "gradient of the layer's input", pass->dx, N * C);
 }
 
 void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing *routing,
@@ -144,6 +156,7 @@ void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing
         memset(pass->dx, 0, N * C * sizeof(float));
         duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, 0, DUO_P_FINAL_NORM), pass->dh,
                              pass->x_out, duo_tree_at(w, 0, DUO_P_FINAL_NORM), pass->r_final, N, C);
+        duo_pass_check(pass, DUO_NO_LAYER, "gradient of the last layer", pass->dx, N * C);
     }
     for (size_t l = c->n_layers; l-- > 0;) {
         const bool below = trains_below(gradient, l, mixed);
@@ -162,9 +175,12 @@ void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing
             memset(pass->drouter, 0, N * M * sizeof(float));
             router_backward(pass, model, routing, gradient, l, (double)drouter, need_dh);
         }
-        if (need_dh)
+        if (need_dh) {
+            duo_pass_check(pass, l, "gradient of the FFNs' input", pass->dh, N * C);
             duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_FFN_NORM), pass->dh,
                                  s->x_mid, duo_tree_at(w, l, DUO_P_FFN_NORM), s->r_ffn, N, C);
+            duo_pass_check(pass, l, "gradient of the FFNs' norm", pass->dx, N * C);
+        }
         if (attention) attention_backward(pass, model, gradient, l, below);
         if (!below && !routers) return;
     }

@@ -10,9 +10,9 @@ double duo_gradient_norm(const duo_tree *gradient)
 }
 
 void duo_optimizer_step(const duo_tree *weights, duo_tree *m, duo_tree *v, const duo_tree *gradient,
-                        const duo_stage_recipe *stage, uint64_t step, double norm)
+                        const duo_stage_recipe *stage, uint64_t step, double lr, double norm)
 {
-    const double t = (double)(step + 1), lr = duo_stage_lr(stage, step);
+    const double t = (double)(step + 1);
     duo_adamw setting = {
         .beta1 = (float)stage->beta1,
         .beta2 = (float)stage->beta2,

@@ -27,6 +27,13 @@ static double share(uint64_t step, uint64_t first, uint64_t last)
     return step >= last ? 1.0 : (double)(step - first) / (double)(last - first);
 }
 
+double duo_stage_rollback_scale(const duo_stage_recipe *stage, uint64_t rollbacks)
+{
+    double scale = 1; /* by multiplication: pow differs between machines */
+    for (uint64_t i = 0; i < rollbacks && scale > 0; i++) scale *= stage->rollback_lr;
+    return scale;
+}
+
 double duo_stage_lr(const duo_stage_recipe *stage, uint64_t step)
 {
     if (step < stage->warmup) return stage->lr * (double)(step + 1) / (double)stage->warmup;

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ struct duo_trainer {
     double cost;             /* of a flops penalty */
     double *soft_usage;      /* (L, DUO_MODULES) */
     uint64_t *usage;         /* (L, DUO_MODULES) */
+    duo_anomaly anomaly;     /* of a pass that looks for them */
 };
 
 /* A stage with a teacher either follows its routes or mixes the modules. */
@@ -351,12 +353,62 @@ static void ascend(const duo_trainer *t, duo_progress *progress)
     }
 }
 
+/* ---------------------------------------------------------------- bad numbers */
+
+void duo_trainer_detect(duo_trainer *t)
+{
+    duo_pass_detect(t->pass, &t->anomaly);
+}
+
+static const char *first_bad(const duo_tree *tree)
+{
+    for (size_t i = 0; i < tree->params->n; i++) {
+        const duo_param *p = &tree->params->table[i];
+        if (tree->tensors[i] && !duo_all_finite(tree->tensors[i], p->count)) return p->name;
+    }
+    return NULL;
+}
+
+/* Causes come before their effects. Sums of finite numbers may overflow too. */
+static void name_bad(const duo_trainer *t, const duo_tree *gradient, duo_step_report *report)
+{
+    const size_t room = sizeof report->bad;
+    const char *weights = first_bad(&t->model->weights), *name = NULL;
+    if (weights)
+        snprintf(report->bad, room, "weights %s", weights);
+    else if (t->anomaly.found)
+        snprintf(report->bad, room, "%s", t->anomaly.place);
+    else if (!isfinite(report->loss))
+        snprintf(report->bad, room, "loss");
+    else if ((name = first_bad(gradient)) != NULL)
+        snprintf(report->bad, room, "gradient %s", name);
+    else
+        snprintf(report->bad, room, "gradient norm");
+}
+
+static void advance(const duo_trainer *t, duo_progress *progress)
+{
+    progress->stage_step++;
+    progress->step++;
+    progress->sequences += t->stage.batch_size;
+}
+
+void duo_trainer_skip(const duo_trainer *t, duo_progress *progress)
+{
+    advance(t, progress);
+    progress->skipped++;
+    progress->bad++;
+}
+
+/* ---------------------------------------------------------------- a step */
+
 duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_report *report)
 {
     const duo_stage_recipe *stage = &t->stage;
     const uint64_t tokens = (uint64_t)stage->batch_size * stage->seq_len;
     *report = (duo_step_report){
-        .lr = duo_stage_lr(stage, progress->stage_step),
+        .lr = duo_stage_lr(stage, progress->stage_step) *
+              duo_stage_rollback_scale(stage, progress->rollbacks),
         .tau = stage->kind == DUO_STAGE_ROUTER ? duo_stage_tau(stage, progress->stage_step) : 0,
         .tokens = tokens,
         .usage = t->usage,
@@ -366,6 +418,7 @@ duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_rep
     memcpy(report->multiplier, progress->multiplier, sizeof report->multiplier);
     memset(t->usage, 0, L * DUO_MODULES * sizeof *t->usage);
     if (t->soft_usage) memset(t->soft_usage, 0, L * DUO_MODULES * sizeof *t->soft_usage);
+    t->anomaly.found = false;
     duo_tree *gradient = accumulate(t, progress, report);
     report->loss /= (double)tokens;
     divide_terms(&report->router, (double)stage->batch_size);
@@ -373,18 +426,20 @@ duo_status duo_trainer_step(duo_trainer *t, duo_progress *progress, duo_step_rep
         t->soft_usage[i] /= (double)stage->batch_size;
     report->grad_norm = duo_gradient_norm(gradient);
     report->flops = step_flops(t, tokens);
-    if (!isfinite(report->loss) || !isfinite(report->grad_norm))
-        return duo_fail(DUO_ENUMBER, "stage %s, step %llu: loss %g, gradient norm %g: not finite",
+    if (t->anomaly.found || !isfinite(report->loss) || !isfinite(report->grad_norm)) {
+        name_bad(t, gradient, report);
+        return duo_fail(DUO_ENUMBER,
+                        "stage %s, step %llu: loss %g, gradient norm %g: %s: not finite",
                         stage->name, (unsigned long long)progress->step + 1, report->loss,
-                        report->grad_norm);
+                        report->grad_norm, report->bad);
+    }
     duo_optimizer_step(&t->model->weights, &t->m, &t->v, gradient, stage, progress->stage_step,
-                       report->grad_norm);
+                       report->lr, report->grad_norm);
     duo_model_repack(t->model, duo_stage_trains(stage));
     if (stage->penalty == DUO_PENALTY_LAGRANGIAN) ascend(t, progress);
-    progress->stage_step++;
-    progress->step++;
-    progress->sequences += stage->batch_size;
+    advance(t, progress);
     progress->tokens += tokens;
+    progress->bad = 0;
     return DUO_OK;
 }
 
