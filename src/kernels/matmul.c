@@ -7,13 +7,14 @@
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
 enum {
-    PANEL = 48,                /* columns, at most: a multiple of every tile's lanes and vectors */
-    BLOCK_UNITS = 1024,        /* of a sum over a weight's rows or columns */
-    BLOCK_TOKENS = 512,        /* of a sum over tokens, where both operands are packed */
-    STAGE = 2048 * 1056,       /* panels between two waits for all threads, at most */
-    STRETCH = 256 * 1024,      /* and at least, where the sum has as many blocks: an L2 cache */
-    LEFT = 128 * 1024,         /* of the left operand that one task walks over, in the L2 cache */
-    LEFT_ROWS = 512,           /* and its rows */
+    PANEL = 48,           /* columns, at most: a multiple of every tile's lanes and vectors */
+    BLOCK_UNITS = 1024,   /* of a sum over a weight's rows or columns */
+    BLOCK_TOKENS = 512,   /* of a sum over tokens, where both operands are packed */
+    STAGE = 2048 * 1056,  /* panels between two waits for all threads, at most */
+    STRETCH = 256 * 1024, /* and at least, where the sum has as many blocks: an L2 cache */
+    LEFT = 128 * 1024,    /* of the left operand that one task walks over, in the L2 cache */
+    LEFT_ROWS = 512,      /* and its rows */
+    LEFT_GROUP = DUO_STRIPS * DUO_STRIP,
     SKEW = 16,                 /* between copied rows: they would meet in a cache at 4 KiB apart */
     COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
     FEW_LEFT = 64 * 1024,      /* below this threads share columns */
@@ -335,6 +336,66 @@ static void multiply_packed(const product *p)
     multiply_stage(p, &all);
 }
 
+/* Pointers to the rows k0 to k0 + depth, then DUO_FETCH times the last one. */
+static void rows_to_read(const float **rows, const duo_operand *from, size_t k0, size_t depth)
+{
+    for (size_t i = 0; i < depth; i++) rows[i] = duo_operand_row(from, k0 + i);
+    for (size_t i = 0; i < DUO_FETCH; i++) rows[depth + i] = rows[depth - 1];
+}
+
+/* One task: rows m to m_end of the output by the columns n0 to n_end. */
+static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0, size_t n_end)
+{
+    const duo_tile *tile = p->tile;
+    float *strips = matmul.lefts[omp_get_thread_num()];
+    float *panel = matmul.panels[omp_get_thread_num()];
+    const float *left_rows[BLOCK_TOKENS + DUO_FETCH], *right_rows[BLOCK_TOKENS + DUO_FETCH];
+    const size_t width = panel_width(tile);
+    for (size_t k = 0; k < p->K; k += p->block_K) {
+        const size_t depth = min(p->block_K, p->K - k);
+        rows_to_read(left_rows, &p->left, k, depth);
+        rows_to_read(right_rows, &p->right, k, depth);
+        for (size_t n = n0; n < n_end; n += width) {
+            const size_t cols = min(width, n_end - n), vectors = divide_up(cols, tile->lanes);
+            duo_tile_source right = {right_rows, n, cols, panel};
+            for (size_t first = m; first < m_end; first += DUO_STRIP) {
+                const size_t rows = min(DUO_STRIP, m_end - first);
+                const bool packed = n > n0 || (first - m) % LEFT_GROUP > 0;
+                const duo_tile_source left = {packed ? NULL : left_rows, first,
+                                              min(LEFT_GROUP, m_end - first),
+                                              strips + (first - m) * depth};
+                float *y[DUO_TILE_ROWS];
+                for (size_t i = 0; i < rows; i++) y[i] = p->y + (first + i) * p->N + n;
+                tile->multiply_sources[rows - 1][vectors - 1](y, &left, &right, depth);
+                right.rows = NULL;
+            }
+        }
+    }
+}
+
+/* Both operands by k, their rows far away: each task packs for itself, under its products. Few
+ * tasks, for an operand is read once for each that shares its rows or columns. */
+static void multiply_by_sources(const product *p)
+{
+    const size_t threads = (size_t)matmul.threads;
+    size_t row_tasks = divide_up(p->M, LEFT / p->block_K / LEFT_GROUP * LEFT_GROUP);
+    size_t column_tasks = 1;
+    while (row_tasks * column_tasks < threads) {
+        if (p->M / row_tasks >= p->N / column_tasks)
+            row_tasks++;
+        else
+            column_tasks++;
+    }
+    if (column_tasks == 1) row_tasks = round_up(row_tasks, threads);
+    const size_t rows = round_up(divide_up(p->M, row_tasks), LEFT_GROUP);
+    const size_t cols = round_up(divide_up(p->N, column_tasks), p->tile->lanes);
+    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
+#pragma omp parallel for collapse(2) num_threads(matmul.threads) schedule(dynamic, 1) if (!serial)
+    for (size_t m = 0; m < p->M; m += rows)
+        for (size_t n = 0; n < p->N; n += cols)
+            multiply_sources(p, m, min(p->M, m + rows), n, min(p->N, n + cols));
+}
+
 static void multiply(const product *p)
 {
     const size_t left = p->M * units_of(p->tile, min(p->K, p->block_K));
@@ -450,6 +511,9 @@ void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const 
                        .left_by_k = true,
                        .right = {x, I, x_rows},
                        .right_by_k = true};
-    multiply(&p);
+    if (tile->multiply_sources[0][0])
+        multiply_by_sources(&p);
+    else
+        multiply(&p);
     if (dbias) sum_rows(dbias, &p.left, n_rows, O);
 }

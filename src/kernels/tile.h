@@ -43,6 +43,23 @@ typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t
                                const float *panel, size_t units, size_t cols, const float *bias,
                                bool add);
 
+/**
+ * Columns of an operand whose rows are k, in units of one k. The first tile that reads them packs
+ * them meanwhile: what lies far away then arrives under multiplications. Of the right operand a
+ * tile packs its panel. Of the left one it packs DUO_STRIPS strips, one behind the other, since a
+ * row's cache lines arrive in pairs; it multiplies by the first.
+ */
+typedef struct duo_tile_source {
+    const float *const *rows; /**< by k, and DUO_FETCH more to be fetched; NULL: packed already */
+    size_t first, cols;
+    float *packed;
+} duo_tile_source;
+enum { DUO_FETCH = 32, DUO_STRIPS = 4 };
+
+/** y[i][0..right->cols) += sum_u left[u][i] * right[u]. */
+typedef void duo_tile_multiply_sources(float *const *y, const duo_tile_source *left,
+                                       const duo_tile_source *right, size_t units);
+
 /** A panel of `cols` columns: column c is w[c * stride], w[c * stride + 1], ... */
 typedef void duo_tile_pack_rows(float *panel, const float *w, size_t stride, size_t cols, size_t K);
 
@@ -60,6 +77,8 @@ typedef void duo_tile_convert(float *to, const float *x, size_t K);
 typedef struct duo_tile {
     size_t rows, vectors, lanes, per_unit;
     duo_tile_multiply *multiply[DUO_TILE_ROWS][DUO_TILE_VECTORS]; /**< [rows - 1][vectors - 1] */
+    /** The same of sources, or all NULL. */
+    duo_tile_multiply_sources *multiply_sources[DUO_TILE_ROWS][DUO_TILE_VECTORS];
     duo_tile_pack_rows *pack_rows;
     duo_tile_pack_columns *pack_columns;
     duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory */
