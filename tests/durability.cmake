@@ -31,3 +31,11 @@ duo_durability_test(two_at_once two_at_once.sh 6)
 # Numbers that are not finite.
 duo_test(bad_numbers LINKS duo_train)
 duo_durability_test(bad_numbers_run bad_numbers.sh)
+
+include(fuzz.cmake)
+
+# Damage: every change is noticed.
+add_executable(corrupt corrupt.c)
+target_include_directories(corrupt PRIVATE ${CMAKE_SOURCE_DIR}/src/store)
+target_link_libraries(corrupt PRIVATE fuzz_file duo_base)
+duo_durability_test(corruption corruption.sh $<TARGET_FILE:corrupt> 3000 4 1)

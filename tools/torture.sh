@@ -5,9 +5,11 @@
 #     tools/torture.sh [--minutes N] [--only NAME] [--table] [BUILD]
 #
 #     --minutes N   stop before a round that would begin after N minutes (default 10)
-#     --only NAME   kills, signals, power_loss, faults, faults_large, two_at_once or full_disk
+#     --only NAME   kills, signals, power_loss, faults, faults_large, two_at_once, full_disk,
+#                   corruption, damaged_runs, bad_numbers or fuzz
 #     --table       only print the table
-#     BUILD         a folder that tools/test.sh has built (default build)
+#     BUILD         a folder that tools/test.sh has built (default build); fuzz wants a second one,
+#                   BUILD-fuzz, made as tests/fuzz.sh says
 #
 # Without --only, the test that is furthest from its goal gets the next round. Exit status 1 when
 # a promise was broken, with what the test said about it in build/torture.NAME.log.
@@ -46,7 +48,11 @@ power_loss 20000 2000
 faults 20000 200
 faults_large 1000 50
 two_at_once 2000 500
-full_disk 20 2'
+full_disk 20 2
+corruption 1000000 30000
+damaged_runs 10000 50
+bad_numbers 190 19
+fuzz 14400 40'
 promise_of() {
     case $1 in
     kills) echo 'kill -9 at any moment: it resumes, nothing acknowledged is lost, the same bits' ;;
@@ -56,6 +62,10 @@ promise_of() {
     faults_large) echo 'the same with tensors of 1 MiB' ;;
     two_at_once) echo 'a second run is refused, readers see whole files' ;;
     full_disk) echo 'a full disk: warnings, then a save when there is room' ;;
+    corruption) echo 'a changed file is refused, and what is damaged is named' ;;
+    damaged_runs) echo 'a damaged checkpoint is put aside, the one before it used, the same bits' ;;
+    bad_numbers) echo 'numbers that are not finite: skipped, rolled back or stopped, never saved' ;;
+    fuzz) echo 'seconds of libFuzzer on eight readers: nothing crashes' ;;
     esac
 }
 grep -q "^${only:-kills} " <<<"$rounds" || usage 2
@@ -74,6 +84,10 @@ run() {
         ;;
     two_at_once) "$tests/two_at_once.sh" "$duo" $(($2 / 5)) ;;
     full_disk) "$tests/full_disk.sh" "$duo" ;;
+    corruption) "$tests/corruption.sh" "$duo" "$build/tests/corrupt" "$2" 0 "$3" ;;
+    damaged_runs) "$tests/corruption.sh" "$duo" "$build/tests/corrupt" 0 "$2" "$3" ;;
+    bad_numbers) "$tests/bad_numbers.sh" "$duo" ;;
+    fuzz) "$tests/fuzz.sh" "$build-fuzz" "$2" ;;
     esac
 }
 

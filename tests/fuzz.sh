@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Coverage-guided fuzzing of every reader, on from where the last call stopped. BUILD is made with
+#     cmake -S . -B BUILD -DDUO_FUZZ=ON -DDUO_SANITIZE=ON -DCMAKE_C_COMPILER=clang
+#         -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_FLAGS=-fsanitize=fuzzer-no-link
+#         -DCMAKE_CXX_FLAGS=-fsanitize=fuzzer-no-link
+# Usage: fuzz.sh BUILD SECONDS (shared by the targets)
+set -euo pipefail
+build=$1
+seeds=$(cd "$(dirname "$0")" && pwd)/fuzz/seeds
+targets=(recipe store tokens checkpoint routes choices prompt tokenizer)
+each=$(($2 / ${#targets[@]}))
+[ $each -gt 0 ] || each=1
+
+for target in "${targets[@]}"; do
+    if ! [ -x "$build/tests/fuzz_$target" ]; then
+        echo "fuzz: skipped, $build has no targets for libFuzzer; see $0"
+        exit 77
+    fi
+done
+export ASAN_OPTIONS=allocator_may_return_null=1 OMP_NUM_THREADS=1
+held=0 inputs=0
+cd "$build/tests"
+for target in "${targets[@]}"; do
+    mkdir -p "corpus_$target"
+    if "./fuzz_$target" -max_total_time=$each -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+        -artifact_prefix="found_$target-" "corpus_$target" "$seeds/$target" >"fuzz_$target.log" 2>&1; then
+        held=$((held + each))
+    else
+        grep -m1 -E 'ERROR|runtime error|SUMMARY' "fuzz_$target.log" | sed "s/^/fuzz_$target: /" >&2
+    fi
+    ran=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz_$target.log")
+    inputs=$((inputs + ${ran:-0}))
+done
+echo "fuzz: tried $((each * ${#targets[@]})), held $held (seconds; $inputs inputs)"
