@@ -22,7 +22,7 @@ mount -t tmpfs -o size=48m tmpfs disk || {
 }
 trap 'kill -9 ${pid-} 2>/dev/null || true; umount -l "$work/disk"; leave_scratch' EXIT
 make_tokens
-make_recipe 20 20 1500 20 10
+make_recipe 20 20 700 20 10
 train_whole
 
 # await COMMAND...: until it is true of the run

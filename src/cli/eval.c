@@ -57,15 +57,16 @@ static duo_status parse_policies(evaluation *e)
     return status;
 }
 
-/* Routes of this model, or of the language model in it before it got routers: what a route computes
- * does not depend on them. */
+/* Routes of the language model in this one before it got routers, on which what a route computes
+ * does not depend, or of this model: whose message stands when it is neither. */
 static duo_status read_routes(const evaluation *e, const char *path, duo_sequences *sequences,
                               duo_trace *trace)
 {
-    const duo_status status = duo_routes_read(path, e->model, e->hash, sequences, trace);
-    if (status != DUO_EINVAL || e->model->params.config.router_modules == 0) return status;
-    return duo_routes_read(path, e->model, duo_model_hash_without_routers(e->model), sequences,
-                           trace);
+    const duo_hash language = duo_model_hash_without_routers(e->model);
+    if (e->model->params.config.router_modules != 0 &&
+        duo_routes_read(path, e->model, language, sequences, trace) == DUO_OK)
+        return DUO_OK;
+    return duo_routes_read(path, e->model, e->hash, sequences, trace);
 }
 
 static duo_status sequences_of_file(evaluation *e, const char *path)
