@@ -297,7 +297,8 @@ START_TEST(a_step_that_is_not_finite_touches_nothing)
     float *before = copy_of(&r.model->weights), *m = copy_of(duo_trainer_m(r.trainer));
     const duo_progress progress = r.progress;
     ck_assert_int_eq(duo_trainer_step(r.trainer, &r.progress, &r.report), DUO_ENUMBER);
-    ck_assert_ptr_nonnull(strstr(duo_message(), "stage test, step 3: loss nan, gradient norm nan: weights layers/01/big/up/weight: not finite"));
+    ck_assert_ptr_nonnull(strstr(duo_message(), "stage test, step 3: loss nan, gradient norm nan: "
+                                                "weights layers/01/big/up/weight: not finite"));
     ck_assert_mem_eq(before, r.model->weights.block, r.model->weights.count * sizeof *before);
     ck_assert_mem_eq(m, duo_trainer_m(r.trainer)->block,
                      duo_trainer_m(r.trainer)->count * sizeof *m);
