@@ -1,6 +1,8 @@
+# shellcheck shell=bash
 # Sourced by the scripts that train a tiny model again and again: a folder of its own, tokens, a
 # recipe, and what a run must end in. $duo is the program.
 
+: "${duo:?the program to run}"
 export OMP_WAIT_POLICY=passive # many short runs: threads that wait must not keep a core busy
 
 fail() {
@@ -16,7 +18,7 @@ enter_scratch() {
     fi
     work=$(mktemp -d "$place/duo-test.XXXXXX")
     trap 'leave_scratch' EXIT
-    cd "$work"
+    cd "$work" || exit
     # HDF5 does not free what it held for a file that could not be written.
     echo 'leak:libhdf5' >suppressions
     export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
