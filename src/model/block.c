@@ -11,12 +11,18 @@ duo_ffn_slots duo_ffn_slots_of(duo_module module)
     return (duo_ffn_slots){DUO_P_SMALL_GATE, DUO_P_SMALL_UP, DUO_P_SMALL_DOWN};
 }
 
-size_t duo_ffn_chunk(const duo_config *config, size_t n)
+size_t duo_ffn_chunk(size_t F, size_t n)
 {
     const size_t most = (size_t)512 << 10, least = 384; /* floats that stay near; rows that pay */
-    const size_t F = config->d_big > config->d_small ? config->d_big : config->d_small;
     const size_t rows = most / F > least ? most / F / 48 * 48 : least;
     return rows < n ? rows : n;
+}
+
+size_t duo_ffn_floats(const duo_config *config, size_t n)
+{
+    const size_t big = config->d_big * duo_ffn_chunk(config->d_big, n);
+    const size_t small = config->d_small * duo_ffn_chunk(config->d_small, n);
+    return big > small ? big : small;
 }
 
 void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uint32_t *h_rows,
@@ -24,7 +30,7 @@ void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uin
                      const duo_ffn_state *state, size_t n, bool add)
 {
     const duo_config *c = &model->params.config;
-    const size_t C = c->d_model, F = duo_ffn_width(c, module), chunk = duo_ffn_chunk(c, n);
+    const size_t C = c->d_model, F = duo_ffn_width(c, module), chunk = duo_ffn_chunk(F, n);
     const duo_ffn_slots slots = duo_ffn_slots_of(module);
     const duo_weight *w_gate = duo_model_weight(model, layer, slots.gate);
     const duo_weight *w_up = duo_model_weight(model, layer, slots.up);

@@ -15,9 +15,11 @@ typedef struct duo_ffn_slots {
 } duo_ffn_slots;
 duo_ffn_slots duo_ffn_slots_of(duo_module module);
 
-/** Rows of an FFN's activations that are computed at a time, of n, so that they stay in the caches.
+/** Rows of an FFN of width F that are computed at a time, of n, so that activations stay in caches.
  */
-size_t duo_ffn_chunk(const duo_config *config, size_t n);
+size_t duo_ffn_chunk(size_t F, size_t n);
+/** Floats of the activations of such a chunk, of either FFN. */
+size_t duo_ffn_floats(const duo_config *config, size_t n);
 
 /** Rows from `first` on: of a list, or of an array of C columns that is read without one. */
 typedef struct duo_rows_of {

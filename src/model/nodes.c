@@ -8,7 +8,7 @@
 struct duo_nodes {
     size_t capacity;
     float *x, *h, *r, *q, *k, *v, *att, *attention_scratch;
-    float *gate, *up; /* (chunk, F) */
+    float *gate, *up; /* a chunk of an FFN */
     float *router, *router_hidden;
     uint32_t *sequences;
     duo_row_groups groups;
@@ -54,7 +54,6 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
 {
     const duo_config *c = &params->config;
     const size_t C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
-    const size_t F = c->d_big > c->d_small ? c->d_big : c->d_small;
     duo_nodes value = {.capacity = capacity};
     duo_nodes *nodes = DUO_TAKE(arena, duo_nodes, 1);
     value.x = DUO_TAKE(arena, float, capacity *C);
@@ -66,8 +65,8 @@ duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_
     value.att = DUO_TAKE(arena, float, capacity *C);
     value.attention_scratch =
         DUO_TAKE(arena, float, duo_attention_step_scratch(max_T, duo_head_width(c)));
-    value.gate = DUO_TAKE(arena, float, capacity *F);
-    value.up = DUO_TAKE(arena, float, capacity *F);
+    value.gate = DUO_TAKE(arena, float, duo_ffn_floats(c, capacity));
+    value.up = DUO_TAKE(arena, float, duo_ffn_floats(c, capacity));
     value.router = DUO_TAKE(arena, float, capacity *DUO_MODULES);
     value.router_hidden = DUO_TAKE(arena, float, capacity * c->router_hidden);
     value.sequences = DUO_TAKE(arena, uint32_t, capacity);

@@ -45,9 +45,9 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
     /* A routed row takes one module: big rows stand in front, small ones behind them. A mixed row
      * takes both. */
     const size_t F = shape->gumbel ? c->d_big + c->d_small : larger(c->d_big, c->d_small);
-    const size_t kept = shape->backward ? N : duo_ffn_chunk(c, N);
-    s->gate = DUO_TAKE(arena, float, kept *F);
-    s->up = DUO_TAKE(arena, float, kept *F);
+    const size_t kept = shape->backward ? N * F : duo_ffn_floats(c, N);
+    s->gate = DUO_TAKE(arena, float, kept);
+    s->up = DUO_TAKE(arena, float, kept);
     if (!shape->gumbel) return;
     s->soft = DUO_TAKE(arena, float, N *M);
     s->weight = DUO_TAKE(arena, float, N *M);
@@ -57,16 +57,16 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
 static void take_backward(duo_pass *pass, const duo_config *c, duo_arena *arena)
 {
     const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
-    const size_t F = larger(c->d_big, c->d_small), M = duo_module_count(c->router_modules);
-    const size_t chunk = duo_ffn_chunk(c, N);
+    const size_t M = duo_module_count(c->router_modules);
+    const size_t chunk = duo_ffn_floats(c, N);
     pass->dx = DUO_TAKE(arena, float, N *C);
     pass->dh = DUO_TAKE(arena, float, N *C);
     pass->datt = DUO_TAKE(arena, float, N *C);
     pass->dq = DUO_TAKE(arena, float, N *C);
     pass->dk = DUO_TAKE(arena, float, N *KV);
     pass->dv = DUO_TAKE(arena, float, N *KV);
-    pass->dgate = DUO_TAKE(arena, float, chunk *F);
-    pass->dup = DUO_TAKE(arena, float, chunk *F);
+    pass->dgate = DUO_TAKE(arena, float, chunk);
+    pass->dup = DUO_TAKE(arena, float, chunk);
     if (!pass->shape.gumbel && !pass->shape.routers) return;
     pass->drouter = DUO_TAKE(arena, float, N *M);
     pass->dhidden = DUO_TAKE(arena, float, N * c->router_hidden);
@@ -108,7 +108,7 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     value.shares = DUO_TAKE(arena, double, shape.B *L *M);
     value.logits = DUO_TAKE(arena, float, value.head_block * c->vocab_size);
     value.lse = DUO_TAKE(arena, float, value.head_block);
-    value.act = DUO_TAKE(arena, float, duo_ffn_chunk(c, N) * larger(c->d_big, c->d_small));
+    value.act = DUO_TAKE(arena, float, duo_ffn_floats(c, N));
     if (shape.gumbel) value.noise = DUO_TAKE(arena, float, N *M);
     value.attention_scratch = DUO_TAKE(arena, float, duo_attention_scratch(value.attention));
     if (shape.backward) take_backward(&value, c, arena);

@@ -31,7 +31,7 @@ struct duo_pass {
     double *shares;      /* (B, L, M): mean of `clean` over a sequence */
     float *logits;       /* (head_block, V) */
     float *lse;          /* (head_block) */
-    float *act;          /* (chunk, F): activation of one FFN */
+    float *act;          /* of a chunk of an FFN */
     float *noise;        /* (N, M): Gumbel noise of one layer */
     float *attention_scratch;
     /* backward only */

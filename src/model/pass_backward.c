@@ -31,7 +31,7 @@ static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree 
 {
     const duo_layer_state *s = &pass->layers[l];
     const duo_config *c = &model->params.config;
-    const size_t C = c->d_model, F = duo_ffn_width(c, m), chunk = duo_ffn_chunk(c, n);
+    const size_t C = c->d_model, F = duo_ffn_width(c, m), chunk = duo_ffn_chunk(F, n);
     const duo_ffn_slots slots = duo_ffn_slots_of(m);
     const duo_weight *w_gate = duo_model_weight(model, l, slots.gate);
     const duo_weight *w_up = duo_model_weight(model, l, slots.up);
