@@ -71,8 +71,9 @@ static bool close_stdout(void)
 /*
  * libgomp lets a thread that waits for its team spin for milliseconds. Where another process wants
  * the core, the team then waits for a time slice at every barrier: with one busy neighbour,
- * training on two cores was 4 to 20 times slower. A thousand turns cover the gaps between kernels.
- * The library reads the setting before main, hence the second start; a user's own setting stands.
+ * training on two cores was 4 to 20 times slower. Some thousand turns cover the gaps between
+ * kernels. The library reads the setting before main, hence the second start; a user's own setting
+ * stands.
  */
 static void limit_spinning(char **argv)
 {
