@@ -361,6 +361,31 @@ START_TEST(bits_do_not_depend_on_threads)
 }
 END_TEST
 
+/* On every thread of the team: slow numbers in one share of the rows would hold up all others. */
+START_TEST(subnormal_numbers_are_zero)
+{
+    enum { N = 512, C = 256 };
+#ifndef __x86_64__
+    return; /* nothing is promised there */
+#endif
+    if (!start_isa(_i, 3)) return;
+    float *dx = malloc(N * C * sizeof *dx), *dy = malloc(N * C * sizeof *dy);
+    float weights[N];
+    ck_assert(dx && dy);
+    for (size_t n = 0; n < N; n++) weights[n] = n % 2 ? 1e-20f : 1e-40f;
+    for (size_t i = 0; i < N * C; i++) dx[i] = i / C % 2 ? 1e-20f : 1e30f; /* 1e-40, 1e-10 */
+    duo_mix_backward(dy, NULL, dx, dx, weights, 1, N, C);
+    uint32_t bits = 0;
+    for (size_t i = 0; i < N * C; i++) {
+        memcpy(&bits, dy + i, sizeof bits);
+        ck_assert_uint_eq(bits, 0);
+    }
+    free(dx);
+    free(dy);
+    duo_kernels_stop();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -375,6 +400,7 @@ int main(void)
         sum_of_squares_is_exact_and_sees_nan,
         adamw_matches_double,
         bits_do_not_depend_on_threads,
+        subnormal_numbers_are_zero,
     };
     return run_on_every_isa("rows", tests, sizeof tests / sizeof *tests);
 }

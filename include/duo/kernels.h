@@ -42,6 +42,9 @@ typedef enum duo_isa {
  * regions; calling again changes the setting. The choice is the best that the processor has, or
  * what the environment variable DUO_ISA names (duo_isa_name): DUO_EINVAL when that is unknown or
  * not supported here. DUO_ENOMEM without memory for the buffers.
+ *
+ * From then on the team's threads, the caller among them, take subnormal numbers for 0 where the
+ * processor can (x86).
  */
 duo_status duo_kernels_start(int threads);
 /** Release the buffers. */

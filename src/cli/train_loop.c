@@ -1,30 +1,13 @@
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
 #include "router_stage.h"
+#include "stop.h"
 #include "training.h"
-
-static volatile sig_atomic_t stop_wanted;
-
-static void want_stop(int signal_number)
-{
-    (void)signal_number;
-    stop_wanted = 1;
-}
-
-/* A second signal of the kind ends the process at once, as if no handler were there. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = want_stop,
-                               .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* One stage while it runs. */
 typedef struct stage_run {
@@ -318,9 +301,10 @@ static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
     r.last_time = duo_cli_seconds();
     r.last_step = s->progress.stage_step;
     r.saved = s->progress.step;
-    while (status == DUO_OK && !stop_wanted && s->progress.stage_step < stage->steps)
+    while (status == DUO_OK && !duo_cli_stop_wanted() && s->progress.stage_step < stage->steps)
         status = one_step(&r);
-    if (status == DUO_OK && stop_wanted && r.saved != s->progress.step && s->progress.bad == 0)
+    if (status == DUO_OK && duo_cli_stop_wanted() && r.saved != s->progress.step &&
+        s->progress.bad == 0)
         status = save(&r, false, false);
     duo_cli_progress_end();
     if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out)) {
@@ -350,9 +334,9 @@ static duo_status roll_back(duo_training *s, const duo_stage_recipe *stage)
 
 duo_status duo_training_run(duo_training *s, bool *interrupted)
 {
-    catch_signals();
+    duo_cli_catch_stop();
     duo_status status = DUO_OK;
-    while (status == DUO_OK && !stop_wanted) {
+    while (status == DUO_OK && !duo_cli_stop_wanted()) {
         const duo_stage_recipe *stage = &s->recipe->stages[s->progress.stage];
         if (s->progress.stage_step >= stage->steps) {
             if (s->progress.stage + 1 == s->recipe->n_stages) break;
