@@ -65,14 +65,16 @@ static duo_status choose(duo_isa *isa)
 }
 
 /* Mixture weights at low temperatures, and all that is multiplied by them, are far below what a
- * float can hold in full; processors take a hundred times longer over such numbers. A thread's
- * setting is its own, and a new thread's is that of the thread that made it. */
+ * float can hold in full; processors take a hundred times longer over such numbers. Every thread
+ * has a setting of its own: libgomp's keep theirs, libomp's take the caller's at each region. */
 static void flush_subnormals(int threads)
 {
 #ifdef __x86_64__
-    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+    const unsigned flush_to_zero = 0x8000, denormals_are_zero = 0x0040;
+    const unsigned mode = __builtin_ia32_stmxcsr() | flush_to_zero | denormals_are_zero;
+    __builtin_ia32_ldmxcsr(mode);
 #pragma omp parallel num_threads(threads)
-    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+    __builtin_ia32_ldmxcsr(mode);
 #else
     (void)threads;
 #endif
