@@ -130,7 +130,7 @@ static duo_status errors_of(const attention *a, double *forward, double *backwar
 
 /* ---------------------------------------------------------------- the part */
 
-duo_status bench_attention(duo_bench *bench, const bench_limits *limits)
+duo_status bench_attention(duo_bench *bench)
 {
     static const char *const names[] = {"attention forward", "attention backward"};
     if (!bench_wanted(bench, names[0]) && !bench_wanted(bench, names[1])) return DUO_OK;
@@ -160,10 +160,10 @@ duo_status bench_attention(duo_bench *bench, const bench_limits *limits)
          * five backward. */
         const double pairs = (double)(s->B * s->H * s->T) * (double)(s->T + 1) / 2;
         const double product = 2 * pairs * (double)s->D;
-        const bench_times f = bench_measure(&bench->setting, run_forward, &a);
-        const bench_times b = bench_measure(&bench->setting, run_backward, &a);
-        bench_row_flops(&forward, f, 2 * product, limits);
-        bench_row_flops(&backward, b, 5 * product, limits);
+        const bench_times f = bench_measure(&bench->setting, DUO_FP32, run_forward, &a);
+        const bench_times b = bench_measure(&bench->setting, DUO_FP32, run_backward, &a);
+        bench_row_flops(&forward, f, 2 * product);
+        bench_row_flops(&backward, b, 5 * product);
         bench_emit(bench, &forward);
         bench_emit(bench, &backward);
     }

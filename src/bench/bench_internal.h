@@ -6,9 +6,14 @@
 
 /* ---------------------------------------------------------------- timing */
 
-/** Seconds of one call: median and range over the samples. */
+/**
+ * Seconds of one call: median and range over the samples; and the FLOPs that the multiply-add peak,
+ * measured anew before each sample, would have done in a call's time, their median. A share of the
+ * peak is thus one of the clock that the sample met.
+ */
 typedef struct bench_times {
     double median, least, most;
+    double at_peak;
 } bench_times;
 
 typedef void bench_work(void *context);
@@ -16,13 +21,14 @@ typedef void bench_work(void *context);
 /** Seconds of a clock that never goes back. */
 double bench_seconds(void);
 
-/** Call `work` once to warm up, then in samples as the setting says. */
-bench_times bench_measure(const duo_bench_setting *setting, bench_work *work, void *context);
+/** Call `work` once to warm up, then in samples as the setting says. `precision` is the peak's. */
+bench_times bench_measure(const duo_bench_setting *setting, duo_precision precision,
+                          bench_work *work, void *context);
 
 /** Measure n pieces of work in turns, so that a drifting clock meets all of them alike. times (n)
  */
-void bench_measure_in_turns(const duo_bench_setting *setting, size_t n, bench_work *const *work,
-                            void *const *contexts, bench_times *times);
+void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision precision, size_t n,
+                            bench_work *const *work, void *const *contexts, bench_times *times);
 
 /* ---------------------------------------------------------------- limits */
 
@@ -36,7 +42,7 @@ typedef struct bench_rate {
 
 /** What one number of threads can do. */
 typedef struct bench_limits {
-    double peak[2]; /* FLOP/s by duo_precision */
+    double peak; /* FLOP/s in fp32, when the threads were last started */
     bench_rate read[BENCH_LEVELS], write[BENCH_LEVELS], triad[BENCH_LEVELS]; /* bytes */
     size_t size[BENCH_LEVELS]; /* bytes that the threads' share of a level holds */
 } bench_limits;
@@ -61,9 +67,8 @@ bench_level bench_level_of(const bench_limits *limits, double bytes);
 duo_bench_row bench_row(duo_bench_part part, const char *name, duo_precision precision);
 /** Value and range of `work` units done in `times`. */
 void bench_row_rate(duo_bench_row *row, bench_times times, double work, const char *unit);
-/** FLOPs done in `times`; the limit is the peak. */
-void bench_row_flops(duo_bench_row *row, bench_times times, double flops,
-                     const bench_limits *limits);
+/** FLOPs done in `times`; the limit is the peak that was measured beside them. */
+void bench_row_flops(duo_bench_row *row, bench_times times, double flops);
 /** FLOPs on `bytes` of operands: the limit is the peak or the bandwidth, whichever is lower. */
 void bench_row_roofline(duo_bench_row *row, bench_times times, double flops, double bytes,
                         const bench_limits *limits);
@@ -80,7 +85,7 @@ void bench_emit(const duo_bench *bench, const duo_bench_row *row);
 duo_status bench_machine(duo_bench *bench);
 duo_status bench_products(duo_bench *bench, const bench_limits *limits);
 duo_status bench_rows_kernels(duo_bench *bench, const bench_limits *limits);
-duo_status bench_attention(duo_bench *bench, const bench_limits *limits);
+duo_status bench_attention(duo_bench *bench);
 duo_status bench_step(duo_bench *bench);
 duo_status bench_routing(duo_bench *bench);
 duo_status bench_oracle(duo_bench *bench);

@@ -43,11 +43,10 @@ void bench_row_rate(duo_bench_row *row, bench_times times, double work, const ch
     row->most = work / times.least;
 }
 
-void bench_row_flops(duo_bench_row *row, bench_times times, double flops,
-                     const bench_limits *limits)
+void bench_row_flops(duo_bench_row *row, bench_times times, double flops)
 {
     bench_row_rate(row, times, flops / 1e9, "GFLOP/s");
-    row->limit = limits->peak[row->precision] / 1e9;
+    row->limit = times.at_peak / times.median / 1e9;
     row->limit_name = "peak";
 }
 
@@ -55,7 +54,7 @@ void bench_row_roofline(duo_bench_row *row, bench_times times, double flops, dou
                         const bench_limits *limits)
 {
     static const char *const names[] = {"L2 read", "L3 read", "DRAM read"};
-    bench_row_flops(row, times, flops, limits);
+    bench_row_flops(row, times, flops);
     const bench_level level = bench_level_of(limits, bytes);
     const double by_bytes = flops / bytes * limits->read[level].median / 1e9;
     if (by_bytes >= row->limit) return;
@@ -137,7 +136,7 @@ static duo_status bench_kernels(duo_bench *bench)
         const bench_limits *limits = NULL;
         status = bench_start(bench, i, &limits);
         if (status == DUO_OK) status = bench_products(bench, limits);
-        if (status == DUO_OK) status = bench_attention(bench, limits);
+        if (status == DUO_OK) status = bench_attention(bench);
         if (status == DUO_OK) status = bench_rows_kernels(bench, limits);
     }
     return status;

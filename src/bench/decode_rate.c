@@ -88,11 +88,11 @@ static void measure_share(const duo_bench *bench, const bench_limits *limits, de
     const double p[DUO_MODULES] = {[DUO_SMALL] = 1 - share, [DUO_BIG] = share};
     duo_routes_random(d->routes, TOKENS, d->S, d->L, p, 1, 0, 0);
     bench_random_ids(d->tokens, d->S, d->model->params.config.vocab_size);
-    const bench_times times = bench_measure(&bench->setting, run, d);
+    const bench_times times = bench_measure(&bench->setting, precision, run, d);
     const demand need = demand_of(d);
     const bench_level level = bench_level_of(limits, model_bytes);
     const double by_bytes = need.bytes / limits->read[level].median;
-    const double by_flops = need.flops / limits->peak[precision];
+    const double by_flops = need.flops * times.median / times.at_peak;
 
     char name[64];
     snprintf(name, sizeof name, "batch %zu, %.0f %% big", d->S, 100 * share);

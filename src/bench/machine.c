@@ -142,7 +142,7 @@ static void working_sets(size_t bytes[BENCH_LEVELS], const duo_bench *bench, int
 
 static bench_rate rate_of(const duo_bench_setting *setting, bench_work *work, walk *w, double bytes)
 {
-    const bench_times times = bench_measure(setting, work, w);
+    const bench_times times = bench_measure(setting, DUO_FP32, work, w);
     return (bench_rate){bytes / times.median, bytes / times.most, bytes / times.least};
 }
 
@@ -180,13 +180,12 @@ duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **out)
     const int threads = bench->setting.threads[i];
     duo_status status = duo_kernels_start(threads);
     if (status != DUO_OK) return status;
-    const double before = limits->peak[DUO_FP32];
-    limits->peak[DUO_FP32] = duo_kernels_peak(DUO_FP32);
-    limits->peak[DUO_BF16] = duo_kernels_peak(DUO_BF16);
-    if (fabs(limits->peak[DUO_FP32] / before - 1) > 0.1 && before > 0)
+    const double before = limits->peak;
+    limits->peak = duo_kernels_peak(DUO_FP32);
+    if (fabs(limits->peak / before - 1) > 0.1 && before > 0)
         duo_warn("the multiply-add peak on %d threads went from %.0f to %.0f GFLOP/s: the machine "
                  "is not idle, or its clock drifts",
-                 threads, before / 1e9, limits->peak[DUO_FP32] / 1e9);
+                 threads, before / 1e9, limits->peak / 1e9);
     if (!bench->bandwidth_known[i]) {
         limits->size[BENCH_L2] = bench->machine.l2 * (size_t)threads;
         limits->size[BENCH_L3] = bench->machine.l3;

@@ -43,7 +43,7 @@ static duo_status measure(const duo_bench *bench, size_t layers, duo_precision p
     }
     bench_random_ids(s.sequences.tokens, ROWS * (T + 1), config.vocab_size);
     if ((status = duo_trace_create(&s.trace, &s.sequences, layers)) != DUO_OK) goto done;
-    const bench_times times = bench_measure(&bench->setting, run, &s);
+    const bench_times times = bench_measure(&bench->setting, precision, run, &s);
     if ((status = s.status) != DUO_OK) goto done;
     char name[64];
     snprintf(name, sizeof name, "%zu layers, exactly %zu big", layers, layers / 2);

@@ -186,7 +186,8 @@ static duo_status measure(duo_bench *bench, const bench_limits *limits, const li
     duo_bench_row row = bench_row(DUO_BENCH_KERNELS, name, precision);
     row.error = error_of(&l);
     const double flops = 2.0 * (double)is->rows * (double)is->O * (double)is->I;
-    bench_row_roofline(&row, bench_measure(&bench->setting, run, &l), flops, bytes_of(&l), limits);
+    bench_row_roofline(&row, bench_measure(&bench->setting, precision, run, &l), flops,
+                       bytes_of(&l), limits);
     bench_emit(bench, &row);
     duo_arena_free(&arena);
     return DUO_OK;

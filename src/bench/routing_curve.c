@@ -134,7 +134,7 @@ static void measure(const duo_bench *bench, point points[POINTS], duo_precision 
             work[i] = works[w].run;
             contexts[i] = &points[i];
         }
-        bench_measure_in_turns(&bench->setting, POINTS, work, contexts, times);
+        bench_measure_in_turns(&bench->setting, precision, POINTS, work, contexts, times);
         emit_points(bench, points, times, works[w].name, precision);
     }
 }

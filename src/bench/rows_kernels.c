@@ -245,7 +245,7 @@ static void measure(duo_bench *bench, const bench_limits *limits, operands *o,
     if (kernel->prepare) kernel->prepare(o);
     kernel->run(o);
     row.error = kernel->error(o);
-    bench_row_bytes(&row, bench_measure(&bench->setting, kernel->run, o), kernel->bytes,
+    bench_row_bytes(&row, bench_measure(&bench->setting, DUO_FP32, kernel->run, o), kernel->bytes,
                     kernel->holds, kernel->reads_only, limits);
     bench_emit(bench, &row);
 }

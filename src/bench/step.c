@@ -20,17 +20,18 @@ static duo_stage_recipe stage_of(const duo_bench_setting *setting, int which,
     return stage;
 }
 
-static duo_status measure_step(duo_bench *bench, const bench_limits *limits, int which,
-                               duo_precision precision, double *seconds)
+static duo_status measure_step(duo_bench *bench, int which, duo_precision precision,
+                               double *seconds)
 {
     bench_trial trial;
     const duo_stage_recipe stage = stage_of(&bench->setting, which, precision);
     duo_status status = bench_trial_open(&trial, &bench->setting.model, &stage);
     if (status == DUO_OK) {
-        const bench_times times = bench_measure(&bench->setting, bench_trial_step, &trial);
+        const bench_times times =
+            bench_measure(&bench->setting, precision, bench_trial_step, &trial);
         status = trial.status;
         duo_bench_row row = bench_row(DUO_BENCH_STEP, names[which], precision);
-        bench_row_flops(&row, times, trial.report.flops, limits);
+        bench_row_flops(&row, times, trial.report.flops);
         row.tokens_per_s = (double)trial.report.tokens / times.median;
         if (status == DUO_OK) bench_emit(bench, &row);
         *seconds = times.median;
@@ -68,9 +69,9 @@ duo_status bench_step(duo_bench *bench)
                 const bench_limits *limits = NULL;
                 duo_status status = bench_start(bench, i, &limits);
                 if (status == DUO_OK)
-                    status = measure_step(bench, limits, which, s->precisions[p], &seconds[i]);
+                    status = measure_step(bench, which, s->precisions[p], &seconds[i]);
                 if (status == DUO_OK && which == 0 && !s->match)
-                    status = bench_step_kernels(bench, limits, s->precisions[p], seconds[i]);
+                    status = bench_step_kernels(bench, s->precisions[p], seconds[i]);
                 if (status != DUO_OK) return status;
             }
             emit_speed_up(bench, which, s->precisions[p], seconds);

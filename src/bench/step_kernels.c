@@ -308,8 +308,7 @@ typedef struct step_part {
     bool once;    /* in a step, however many micro-batches it has */
 } step_part;
 
-static void measure(duo_bench *bench, const bench_limits *limits, step *s, duo_precision precision,
-                    double step_seconds)
+static void measure(duo_bench *bench, step *s, duo_precision precision, double step_seconds)
 {
     const double L = (double)layers(s), N = (double)s->N, C = (double)s->C;
     const double attention = 4 * L * N * C * (C + (double)s->KV),
@@ -345,8 +344,8 @@ static void measure(duo_bench *bench, const bench_limits *limits, step *s, duo_p
     double sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         duo_bench_row row = bench_row(DUO_BENCH_STEP, parts[i].name, precision);
-        const bench_times times = bench_measure(&bench->setting, parts[i].run, s);
-        if (parts[i].flops > 0) bench_row_flops(&row, times, parts[i].flops, limits);
+        const bench_times times = bench_measure(&bench->setting, precision, parts[i].run, s);
+        if (parts[i].flops > 0) bench_row_flops(&row, times, parts[i].flops);
         row.seconds = times.median * (parts[i].once ? 1 : micro_batches);
         row.part_of_step = row.seconds / step_seconds;
         sum += row.seconds;
@@ -358,8 +357,7 @@ static void measure(duo_bench *bench, const bench_limits *limits, step *s, duo_p
     bench_emit(bench, &rest);
 }
 
-duo_status bench_step_kernels(duo_bench *bench, const bench_limits *limits, duo_precision precision,
-                              double step_seconds)
+duo_status bench_step_kernels(duo_bench *bench, duo_precision precision, double step_seconds)
 {
     const duo_config *c = &bench->setting.model;
     const duo_stage_recipe *stage = &bench->setting.stage;
@@ -381,7 +379,7 @@ duo_status bench_step_kernels(duo_bench *bench, const bench_limits *limits, duo_
     lay_out(&s, precision, &arena);
     duo_model_repack(s.model, DUO_ALL_GROUPS);
     fill(&s);
-    measure(bench, limits, &s, precision, step_seconds);
+    measure(bench, &s, precision, step_seconds);
 
 done:
     duo_model_drop_packs(s.model);

@@ -8,7 +8,6 @@
  * against the step's time. Outside of the step a kernel may find its operands in a cache that it
  * would not find them in there: the rest is that, and what no kernel does.
  */
-duo_status bench_step_kernels(duo_bench *bench, const bench_limits *limits, duo_precision precision,
-                              double step_seconds);
+duo_status bench_step_kernels(duo_bench *bench, duo_precision precision, double step_seconds);
 
 #endif

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
@@ -35,32 +36,37 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bench_times summarize(double *samples, size_t n)
+/* at_peak is sorted too. */
+static bench_times summarize(double *samples, double *at_peak, size_t n)
 {
     qsort(samples, n, sizeof *samples, by_size);
-    return (bench_times){samples[n / 2], samples[0], samples[n - 1]};
+    qsort(at_peak, n, sizeof *at_peak, by_size);
+    return (bench_times){samples[n / 2], samples[0], samples[n - 1], at_peak[n / 2]};
 }
 
-bench_times bench_measure(const duo_bench_setting *setting, bench_work *work, void *context)
-{
-    double samples[MOST_REPEATS];
-    const size_t n = setting->repeats < MOST_REPEATS ? setting->repeats : MOST_REPEATS;
-    const size_t calls = calls_of_a_sample(work, context, setting->sample_seconds);
-    for (size_t i = 0; i < n; i++) samples[i] = seconds_of(work, context, calls);
-    return summarize(samples, n);
-}
-
-void bench_measure_in_turns(const duo_bench_setting *setting, size_t n, bench_work *const *work,
-                            void *const *contexts, bench_times *times)
+void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision precision, size_t n,
+                            bench_work *const *work, void *const *contexts, bench_times *times)
 {
     enum { MOST_WORKS = 16 };
-    double samples[MOST_WORKS][MOST_REPEATS];
+    double samples[MOST_WORKS][MOST_REPEATS], at_peak[MOST_WORKS][MOST_REPEATS];
     size_t calls[MOST_WORKS];
     const size_t repeats = setting->repeats < MOST_REPEATS ? setting->repeats : MOST_REPEATS;
-    if (n > MOST_WORKS) n = MOST_WORKS;
+    assert(n <= MOST_WORKS);
     for (size_t w = 0; w < n; w++)
         calls[w] = calls_of_a_sample(work[w], contexts[w], setting->sample_seconds);
     for (size_t i = 0; i < repeats; i++)
-        for (size_t w = 0; w < n; w++) samples[w][i] = seconds_of(work[w], contexts[w], calls[w]);
-    for (size_t w = 0; w < n; w++) times[w] = summarize(samples[w], repeats);
+        for (size_t w = 0; w < n; w++) {
+            const double peak = duo_kernels_peak(precision);
+            samples[w][i] = seconds_of(work[w], contexts[w], calls[w]);
+            at_peak[w][i] = samples[w][i] * peak;
+        }
+    for (size_t w = 0; w < n; w++) times[w] = summarize(samples[w], at_peak[w], repeats);
+}
+
+bench_times bench_measure(const duo_bench_setting *setting, duo_precision precision,
+                          bench_work *work, void *context)
+{
+    bench_times times;
+    bench_measure_in_turns(setting, precision, 1, &work, &context, &times);
+    return times;
 }

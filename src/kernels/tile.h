@@ -74,6 +74,12 @@ typedef void duo_tile_pack_columns(float *panels, size_t width, size_t lanes, si
 /** A row in units. */
 typedef void duo_tile_convert(float *to, const float *x, size_t K);
 
+/**
+ * `rounds` rounds of spin_flops FLOP, as multiply-adds on registers alone in chains enough to hide
+ * their latency: what the processor can do at most. The sum of all chains, so that they are wanted.
+ */
+typedef float duo_tile_spin(size_t rounds);
+
 typedef struct duo_tile {
     size_t rows, vectors, lanes, per_unit;
     duo_tile_multiply *multiply[DUO_TILE_ROWS][DUO_TILE_VECTORS]; /**< [rows - 1][vectors - 1] */
@@ -82,6 +88,8 @@ typedef struct duo_tile {
     duo_tile_pack_rows *pack_rows;
     duo_tile_pack_columns *pack_columns;
     duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory */
+    duo_tile_spin *spin;
+    size_t spin_flops;
 } duo_tile;
 
 /* bf16 without its instruction is the fp32 tile over rounded numbers. */

@@ -214,6 +214,23 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
 #define PACK_UNIT(a, b) ((void)(b), duo_bf16_rounded(a))
 #include "tile_pack.h"
 
+/* A chain tends to 1: nothing overflows or becomes subnormal. */
+enum { CHAINS = 24 };
+static float spin(size_t rounds)
+{
+    const __m512 share = _mm512_set1_ps(0.5f);
+    __m512 sum[CHAINS];
+#pragma GCC unroll 24
+    for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps(0.5f + (float)i);
+    for (size_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 24
+        for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm512_fmadd_ps(sum[i], share, share);
+    }
+#pragma GCC unroll 24
+    for (size_t i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    return _mm512_cvtss_f32(sum[0]);
+}
+
 #define ROW_OF_TILES(rows)                                                                         \
     {                                                                                              \
         multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
@@ -223,7 +240,8 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
         sources_##rows##x1, sources_##rows##x2, sources_##rows##x3                                 \
     }
 #define SHAPE                                                                                      \
-    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1,                               \
+    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1, .spin = spin,                 \
+    .spin_flops = 2 * CHAINS * LANES,                                                              \
     .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),               \
                  ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)}
 const duo_tile duo_tile_avx512 = {

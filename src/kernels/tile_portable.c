@@ -81,12 +81,29 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
 #define PACK_UNIT(a, b) ((void)(b), duo_bf16_rounded(a))
 #include "tile_pack.h"
 
+/* A chain tends to 1: nothing overflows or becomes subnormal. */
+enum { CHAINS = 12 };
+static float spin(size_t rounds)
+{
+    vector sum[CHAINS];
+#pragma GCC unroll 12
+    for (size_t i = 0; i < CHAINS; i++) sum[i] = (vector){0.5f + (float)i, 1, 1, 1};
+    for (size_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 12
+        for (size_t i = 0; i < CHAINS; i++) sum[i] = 0.5f * sum[i] + 0.5f;
+    }
+#pragma GCC unroll 12
+    for (size_t i = 1; i < CHAINS; i++) sum[0] += sum[i];
+    return sum[0][0];
+}
+
 #define ROW_OF_TILES(rows)                                                                         \
     {                                                                                              \
         multiply_##rows##x1, multiply_##rows##x2                                                   \
     }
 #define SHAPE                                                                                      \
-    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1,                               \
+    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1, .spin = spin,                 \
+    .spin_flops = 2 * CHAINS * LANES,                                                              \
     .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)}
 const duo_tile duo_tile_portable = {
     SHAPE,
