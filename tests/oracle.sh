@@ -58,6 +58,9 @@ oracle() { says 0 '' oracle m.h5 --tokens tokens.h5 "$@"; }
 oracle --windows 6 --budget 2 --control --output a.h5 --difficulty d.jsonl --json a.json
 shows 'oracle over small,big, budget 2 of 5 layers, exact, committed context'
 shows 'corrected gain'
+grep -q '"hindsight":\[$' a.json && grep -q '^{"big":2,"oracle":.*"corrected":.*"corrected_error":0' a.json ||
+    fail "no hindsight of a committed search: $(cat a.json)"
+grep -q '"search_flops_per_token":[1-9]' a.json || fail "no FLOPs of the search: $(cat a.json)"
 [ "$(wc -l <d.jsonl)" = $((6 * 32)) ] || fail "difficulty: $(wc -l <d.jsonl) lines"
 says 0 '' eval m.h5 --policy file:a.h5 --policy file:a.h5#control --policy file:a.h5#small --policy big
 found=$("$duo" inspect a.h5 --values /loss | tr ' ' '\n' | awk 'NF { s += $1; n++ } END { print s / n }')
@@ -115,6 +118,12 @@ says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.j
 says 0 '' eval m.h5 --choices c.jsonl --policy big --policy random:0.5 --json e.json
 shows '20 items of c.jsonl, chance 25.0 %'
 [ "$(wc -l <e.json)" = 2 ] || fail "$(cat e.json)"
+# What tells models apart is in both kinds of lines, and a token costs the same in both.
+says 0 '' eval m.h5 --tokens tokens.h5 --policy big --windows 2 --json l.json
+for key in run trained model_hash language_hash flops_per_token; do
+    value() { sed 1q "$1" | grep -o "\"$key\":[^,}]*"; }
+    [ -n "$(value e.json)" ] && [ "$(value e.json)" = "$(value l.json)" ] || fail "$key: $(cat e.json l.json)"
+done
 echo '{"context": "the", "choices": [" king"], "answer": 0}' >bad.jsonl
 says 1 'duo: bad.jsonl:1: needs an array of two or more choices' eval m.h5 --choices bad.jsonl
 says 1 'duo: policy file:a.h5: holds the routes of other texts' eval m.h5 --choices c.jsonl --policy file:a.h5

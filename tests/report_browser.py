@@ -110,7 +110,7 @@ def check_figures(browser):
     ids = browser.run("return [...document.querySelectorAll('figure')].map((f) => f.id)")
     for wanted in ("loss", "learning-rate", "gradient-norm", "speed", "mfu", "temperature",
                    "penalty", "router-usage", "usage-1", "budget-1", "policies-1", "hindsight-1",
-                   "schedules-1", "map-1", "routes-1", "text-1", "run-1", "files"):
+                   "schedules-1", "models-1", "trained-1", "choices-1", "map-1", "routes-1", "text-1", "run-1", "files"):
         check(wanted in ids, f"no figure {wanted}")
     silent = browser.run("""return [...document.querySelectorAll('figure')].filter((f) =>
         f.querySelector('.alternative').textContent.length < 10 || !f.querySelector('h3').textContent
@@ -146,6 +146,28 @@ def check_budgets(browser):
         check(close(oracle.get(float(budget)), math.exp(loss)), f"oracle at {budget}: {oracle}")
     policies = browser.run("return document.querySelector('#policies-1 tbody').textContent")
     check("router" in policies and "fixed-2" in policies, "policies are missing in the table")
+
+
+def check_models(browser):
+    rows = csv(browser, "models-1")[1:]
+    points = {(name, float(x)): float(y) for name, x, y in
+              ((",".join(row[:-2]).strip('"'), *row[-2:]) for row in rows)}
+    check(points == {("both (duo)", 1): 4.5, ("both (duo)", 2): 4.25, ("both (duo)", 3): 4.125,
+                     ("after (dense, small)", 1): 4.75, ("after (dense, small)", 3): 4,
+                     ("dense models", 2): 4.375}, f"models at equal FLOPs: {points}")
+    rows = [row[-2:] for row in csv(browser, "trained-1")[1:]]
+    check(rows == [["0", "4.5"], ["0.5", "4.25"], ["1", "4.125"], ["0", "4.75"], ["1", "4"]],
+          f"loss by share of big: {rows}")
+    rows = csv(browser, "choices-1")[1:]
+    check(rows == [["both (duo)", "2", "50"], ["dense models", "2", "37.5"],
+                   ["chance", "2", "25"], ["chance", "2", "25"]], f"multiple choice: {rows}")
+    title = browser.run("return document.querySelector('#choices-1 h3').textContent")
+    check(title == "Multiple choice: quiz <b>.jsonl", f"multiple choice is called {title}")
+    check(not browser.run("return document.getElementById('models-2')"), "one model is compared")
+    budgets = browser.run("""return [...document.querySelectorAll('figure[id^=policies-]')]
+        .filter((f) => f.textContent.includes('models.json')).length""")
+    # The model elsewhere, and the small FFN that a dense model never trained.
+    check(budgets == 2, f"models.json has {budgets} tables of policies, wanted are 2")
 
 
 def check_maps(browser):
@@ -265,7 +287,7 @@ def main():
     page, followed, folder, metrics = sys.argv[1:]
     with Browser() as browser:
         browser.open(page)
-        for part in (check_figures, check_curves, check_budgets, check_maps, check_routes,
+        for part in (check_figures, check_curves, check_budgets, check_models, check_maps, check_routes,
                      check_text, check_hostile, check_sizes):
             part(browser)
         check_alone(browser, page)

@@ -66,7 +66,30 @@ awk 'BEGIN {
 "$duo" eval "$run" --tokens tokens.h5 --windows 6 --seq-len 20 --json eval.json \
     --routes-out eval.h5 >log 2>&1 || fail "$(tail -1 log)"
 
-"$duo" report "$run" --routes reference.h5 eval.h5 compare.json eval.json --output page.html \
+# Three models: trained together, one after the other, and one FFN alone; held-out losses in nats and
+# a multiple choice. The fourth is measured on other text.
+line() { # RUN TRAINED POLICY MFLOPS POSITIONS LOSS
+    printf '{"policy":"%s","run":"%s","trained":"%s","model_hash":"%s","tokens_hash":"t","domain":null' "$3" "$1" "$2" "$1"
+    printf ',"sequences":4,"positions":%s,"loss":%s,"loss_error":0.25,"flops_per_token":%se6' "$5" "$6" "$4"
+    printf ',"usage":{"big":[%s,%s,%s]}}\n' "$7" "$7" "$7"
+}
+choice() { # RUN TRAINED POLICY MFLOPS ACCURACY
+    printf '{"policy":"%s","run":"%s","trained":"%s","model_hash":"%s","choices":"a/quiz <b>.jsonl","items":50' "$3" "$1" "$2" "$1"
+    printf ',"chance":0.25,"accuracy":%s,"accuracy_error":0.05,"big_share":0.5,"flops_per_token":%se6}\n' "$5" "$4"
+}
+{
+    line both duo small 1 20 4.5 0
+    line both duo random:0.5 2 20 4.25 0.5
+    line both duo big 3 20 4.125 1
+    line after 'dense, small' small 1 20 4.75 0
+    line after 'dense, small' big 3 20 4.0 1
+    line alone dense small 2 20 7 0
+    line alone dense big 2 20 4.375 1
+    line elsewhere dense big 2 21 1 1
+    choice both duo random:0.5 2 0.5
+    choice alone dense big 2 0.375
+} >models.json
+"$duo" report "$run" --routes reference.h5 eval.h5 compare.json eval.json models.json --output page.html \
     >log || fail 'no page'
 [ "$(wc -c <page.html)" -lt 5000000 ] || fail "$(wc -c <page.html) bytes"
 "$duo" report "$run" --output same.html >log && "$duo" report "$run" --output again.html >log

@@ -230,18 +230,25 @@ static void fill(duo_results *results)
     results->done = R;
 }
 
-static void write_results(const char *path, uint64_t model, size_t n)
+/* language: of a model with routers, 0: it has none. */
+static void write_routed(const char *path, uint64_t model, uint64_t language, size_t n)
 {
     duo_results results;
     const duo_routes_origin origin = {.policy = "oracle",
                                       .budget = "none",
                                       .context = "committed",
                                       .modules = 7,
-                                      .model = {model, model}};
+                                      .model = {model, model},
+                                      .language = {language, language}};
     ok(duo_results_create(&results, &sequences, L, n, false, false, false));
     fill(&results);
     ok(duo_results_write(path, &results, &origin));
     duo_results_free(&results);
+}
+
+static void write_results(const char *path, uint64_t model, size_t n)
+{
+    write_routed(path, model, 0, n);
 }
 
 START_TEST(a_study_holds_what_was_measured)
@@ -285,6 +292,24 @@ START_TEST(files_on_the_same_tokens_of_one_model_are_one_study)
     ck_assert_uint_eq(json_array_size(get(at(studies, 0), "policies")), 3);
     ck_assert_double_eq(number(at(get(at(studies, 0), "policies"), 2), "file"), 1);
     ck_assert_uint_eq(json_array_size(get(at(studies, 1), "policies")), 1);
+    json_decref(data);
+}
+END_TEST
+
+START_TEST(routers_belong_to_the_study_of_their_language_model)
+{
+    const char *const files[] = {"oracle.h5", "router.h5", "stranger.h5"};
+    write_results("oracle.h5", 1, 2);
+    write_routed("router.h5", 5, 1, 1);
+    write_routed("stranger.h5", 6, 2, 1);
+    json_t *data = write_and_read(NULL, 0, files, 3);
+    const json_t *studies = get(data, "studies");
+    ck_assert_uint_eq(json_array_size(studies), 2);
+    ck_assert_uint_eq(json_array_size(get(at(studies, 0), "files")), 2);
+    ck_assert_str_eq(json_string_value(get(at(studies, 0), "language_hash")),
+                     json_string_value(get(at(studies, 0), "model_hash")));
+    ck_assert_str_ne(json_string_value(get(at(studies, 1), "language_hash")),
+                     json_string_value(get(at(studies, 1), "model_hash")));
     json_decref(data);
 }
 END_TEST
@@ -466,6 +491,7 @@ int main(void)
     tcase_add_test(all, a_run_is_finished_at_the_last_step_of_its_recipe);
     tcase_add_test(all, a_study_holds_what_was_measured);
     tcase_add_test(all, files_on_the_same_tokens_of_one_model_are_one_study);
+    tcase_add_test(all, routers_belong_to_the_study_of_their_language_model);
     tcase_add_test(all, a_study_of_many_policies_stays_small);
     tcase_add_test(all, hindsight_of_a_reference_search);
     tcase_add_test(all, json_of_other_commands_is_taken_over);

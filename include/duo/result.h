@@ -31,6 +31,7 @@ typedef struct duo_routes_origin {
     const char *baselines;  /**< settings of those that are in the file */
     duo_module_set modules; /**< allowed */
     duo_hash model;         /**< duo_model_hash */
+    duo_hash language;      /**< duo_model_hash_without_routers; zero: the model has none */
     duo_hash tokens;        /**< duo_tokens_hash; zero: unknown */
     uint64_t seed;
 } duo_routes_origin;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "duo/recipe.h"
+#include "duo/train.h"
 
 /* ---------------------------------------------------------------- files */
 
@@ -247,4 +248,25 @@ void duo_cli_json_text(FILE *out, const char *text)
             putc(c, out);
     }
     putc('"', out);
+}
+
+void duo_cli_json_model(FILE *out, const duo_checkpoint *checkpoint, const duo_model *model)
+{
+    const size_t stage = duo_checkpoint_progress(checkpoint)->stage;
+    duo_recipe *recipe = NULL;
+    char hash[33], language[33];
+    const bool known = duo_recipe_parse(&recipe, duo_checkpoint_recipe(checkpoint),
+                                        duo_checkpoint_path(checkpoint), NULL, 0) == DUO_OK;
+    fputs("\"run\":", out);
+    if (known)
+        duo_cli_json_text(out, recipe->name);
+    else
+        fputs("null", out);
+    fprintf(out, ",\"trained\":%s", known ? "\"" : "null");
+    for (size_t i = 0; known && i <= stage && i < recipe->n_stages; i++)
+        fprintf(out, "%s%s", i > 0 ? ", " : "", duo_stage_kind_name(recipe->stages[i].kind));
+    fprintf(out, "%s,\"model_hash\":\"%s\",\"language_hash\":\"%s\"", known ? "\"" : "",
+            duo_hash_text(hash, duo_model_hash(model)),
+            duo_hash_text(language, duo_model_hash_without_routers(model)));
+    duo_recipe_free(recipe);
 }

@@ -84,5 +84,10 @@ void duo_cli_task_progress(void *task, uint64_t done, uint64_t total);
 void duo_cli_json_number(FILE *out, const char *key, double value);
 /** Text in quotes, escaped. */
 void duo_cli_json_text(FILE *out, const char *text);
+/** `"run":"mine","trained":"dense, small","model_hash":"...","language_hash":"..."`: by which
+ * models are told apart where they are compared: the recipe's name, and the kinds of its stages up
+ * to the checkpoint's, null where the checkpoint holds no recipe that can be read; the hash of all
+ *  weights, and of those without the routers. */
+void duo_cli_json_model(FILE *out, const duo_checkpoint *checkpoint, const duo_model *model);
 
 #endif

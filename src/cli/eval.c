@@ -156,13 +156,15 @@ static duo_status write_routes(const evaluation *e)
     for (size_t i = 0; i < e->n; i++)
         for (duo_module m = 0; m < DUO_MODULES; m++)
             if (e->measured[i].summary.share[m] > 0) modules |= 1u << m;
-    const duo_routes_origin origin = {.policy = e->results.policies[0].name,
-                                      .budget = "none",
-                                      .context = "committed",
-                                      .modules = modules,
-                                      .model = e->hash,
-                                      .tokens = e->tokens,
-                                      .seed = e->options->seed};
+    duo_routes_origin origin = {.policy = e->results.policies[0].name,
+                                .budget = "none",
+                                .context = "committed",
+                                .modules = modules,
+                                .model = e->hash,
+                                .tokens = e->tokens,
+                                .seed = e->options->seed};
+    if (e->model->params.config.router_modules != 0)
+        origin.language = duo_model_hash_without_routers(e->model);
     return duo_results_write(e->options->routes_out, &e->results, &origin);
 }
 
@@ -225,8 +227,14 @@ static void write_object(FILE *out, const evaluation *e, size_t i)
     char hash[33];
     fputs("{\"policy\":", out);
     duo_cli_json_text(out, r->policy.name);
-    fprintf(out, ",\"model_hash\":\"%s\",\"sequences\":%zu,\"positions\":%zu",
-            duo_hash_text(hash, e->hash), e->sequences.R, e->sequences.T);
+    putc(',', out);
+    duo_cli_json_model(out, e->checkpoint, e->model);
+    fprintf(out, ",\"tokens_hash\":\"%s\",\"domain\":", duo_hash_text(hash, e->tokens));
+    if (e->options->windows.domain)
+        duo_cli_json_text(out, e->options->windows.domain);
+    else
+        fputs("null", out);
+    fprintf(out, ",\"sequences\":%zu,\"positions\":%zu", e->sequences.R, e->sequences.T);
     const struct {
         const char *key;
         double value;

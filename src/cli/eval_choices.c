@@ -45,7 +45,20 @@ static void print_table(const duo_choice_set *set, const duo_choice_result *resu
         "token");
 }
 
-static duo_status write_json(const char *path, const duo_choice_set *set,
+/* What a token of these shares costs where the model sees as much as it can: on text of any length
+ * the same number, which duo eval gives for windows of that length. */
+static double flops_per_token(const duo_config *config, const duo_policy *policy,
+                              const double share[DUO_MODULES])
+{
+    double flops = duo_flops_base(config, ((double)config->max_seq + 1) / 2);
+    if (policy->kind == DUO_POLICY_ROUTER) flops += duo_flops_routers(config);
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        flops += (double)config->n_layers * share[m] * duo_flops_ffn(config, m);
+    return flops;
+}
+
+static duo_status write_json(const char *path, const duo_checkpoint *checkpoint,
+                             const duo_model *model, const duo_choice_set *set,
                              const duo_choice_result *results, const duo_policy *const *policies,
                              size_t n)
 {
@@ -55,6 +68,10 @@ static duo_status write_json(const char *path, const duo_choice_set *set,
         const duo_choice_result *r = &results[i];
         fputs("{\"policy\":", out);
         duo_cli_json_text(out, policies[i]->name);
+        putc(',', out);
+        duo_cli_json_model(out, checkpoint, model);
+        fputs(",\"choices\":", out);
+        duo_cli_json_text(out, set->name);
         fprintf(out, ",\"items\":%zu,\"cut\":%zu,", set->n, r->cut);
         duo_cli_json_number(out, "chance", r->chance);
         for (duo_choice_rule rule = 0; rule < DUO_CHOICE_RULES; rule++) {
@@ -67,6 +84,9 @@ static duo_status write_json(const char *path, const duo_choice_set *set,
         }
         putc(',', out);
         duo_cli_json_number(out, "big_share", r->share[DUO_BIG]);
+        putc(',', out);
+        duo_cli_json_number(out, "flops_per_token",
+                            flops_per_token(&model->params.config, policies[i], r->share));
         fputs("}\n", out);
     }
     const bool failed = ferror(out) != 0;
@@ -99,7 +119,8 @@ duo_status duo_cli_answer_choices(const char *path, const duo_checkpoint *checkp
         duo_cli_progress_end();
     }
     if (status == DUO_OK) print_table(&set, results, policies, n);
-    if (status == DUO_OK && json) status = write_json(json, &set, results, policies, n);
+    if (status == DUO_OK && json)
+        status = write_json(json, checkpoint, model, &set, results, policies, n);
     duo_tokenizer_free(tokenizer);
     duo_choices_free(&set);
     free(results);

@@ -222,6 +222,29 @@ static void print_json_hindsight(FILE *out, const duo_hindsight *h)
     putc(']', out);
 }
 
+/* The same of one committed search. */
+static duo_status print_json_control(FILE *out, const duo_oracle_study *s, double big)
+{
+    duo_oracle_control c;
+    const duo_status status = duo_oracle_control_measure(&c, s);
+    if (status != DUO_OK) return status;
+    const json_value values[] = {
+        {"big", big},
+        {"oracle", c.oracle.mean},
+        {"oracle_error", c.oracle.error},
+        {"gain", c.gain.mean},
+        {"gain_error", c.gain.error},
+        {"control", c.control.mean},
+        {"control_error", c.control.error},
+        {"corrected", c.corrected.mean},
+        {"corrected_error", c.corrected.error},
+    };
+    fputs(",\"hindsight\":[\n{", out);
+    print_values(out, values, sizeof values / sizeof *values);
+    fputs("}]", out);
+    return DUO_OK;
+}
+
 static void print_json_setting(FILE *out, const duo_oracle_study *s)
 {
     char hash[33], modules[16];
@@ -245,15 +268,17 @@ static void print_json_setting(FILE *out, const duo_oracle_study *s)
         else
             fputs("null", out);
     }
-    fprintf(out, ",\"seed\":%llu,\"layers\":%zu,\"sequences\":%zu,\"positions\":%zu",
+    fprintf(out, ",\"seed\":%llu,\"layers\":%zu,\"sequences\":%zu,\"positions\":%zu,",
             (unsigned long long)s->origin.seed, s->results.L, s->results.done, s->sequences.T);
+    const double tokens = (double)((s->results.done - s->resumed) * s->sequences.T);
+    duo_cli_json_number(out, "search_flops_per_token", tokens > 0 ? s->spent / tokens : NAN);
 }
 
 static duo_status write_json(const duo_oracle_study *s, const duo_hindsight *hindsight,
                              const duo_oracle_row *rows, size_t n)
 {
     FILE *out = NULL;
-    const duo_status status = create(&out, s->options->json);
+    duo_status status = create(&out, s->options->json);
     if (status != DUO_OK) return status;
     putc('{', out);
     print_json_setting(out, s);
@@ -264,8 +289,11 @@ static duo_status write_json(const duo_oracle_study *s, const duo_hindsight *hin
     }
     putc(']', out);
     if (hindsight) print_json_hindsight(out, hindsight);
+    if (s->options->control)
+        status = print_json_control(out, s, rows[0].share * (double)s->results.L);
     fputs("}\n", out);
-    return finish(out, s->options->json);
+    const duo_status finished = finish(out, s->options->json);
+    return status == DUO_OK ? finished : status;
 }
 
 duo_status duo_oracle_write_files(const duo_oracle_study *study, const duo_hindsight *hindsight,

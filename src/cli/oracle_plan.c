@@ -102,6 +102,7 @@ static duo_status read_options(duo_oracle_study *s)
     if (status == DUO_OK && duo_budget_parse(&s->setting.budget, o->budget) != DUO_OK)
         status = DUO_EUSAGE;
     s->setting.max_nodes = o->max_nodes;
+    s->setting.spent = &s->spent;
     return status;
 }
 
@@ -266,6 +267,8 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
         .tokens = tokens,
         .seed = o->seed,
     };
+    if (s->model->params.config.router_modules != 0)
+        s->origin.language = duo_model_hash_without_routers(s->model);
 }
 
 duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *o)

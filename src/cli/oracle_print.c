@@ -79,8 +79,10 @@ static void print_search(const duo_oracle_study *s, const duo_trace_summary *sum
            100 * summary->share[DUO_SKIP], summary->flops / 1e6);
     duo_cli_print_layers(summary, L);
     if (tokens > 0)
-        printf("%.3f ms per token, %.0f tokens in %s\n", 1e3 * s->seconds / tokens, tokens,
-               duo_cli_duration(took, s->seconds));
+        printf("%.3f ms per token, %.0f tokens in %s; the oracle's search computed %.1f MFLOP for "
+               "each\n",
+               1e3 * s->seconds / tokens, tokens, duo_cli_duration(took, s->seconds),
+               s->spent / tokens / 1e6);
 }
 
 /* Means of sequences of a policy's loss; (R), allocated. */
@@ -92,39 +94,50 @@ static double *means_of(const duo_oracle_study *s, const char *name)
     return means;
 }
 
-static duo_status print_control(const duo_oracle_study *s)
+duo_status duo_oracle_control_measure(duo_oracle_control *control, const duo_oracle_study *s)
 {
-    enum { GAIN, CONTROL, CORRECTED, KINDS };
-    static const char *const names[KINDS] = {"gain over all-big", "control", "corrected gain"};
     const size_t R = s->results.done;
     double *big = means_of(s, "big"), *oracle = means_of(s, s->entries[0].label);
-    double *drawn = means_of(s, "big-drawn"), *control = means_of(s, "control");
-    double *values = malloc(KINDS * R * sizeof *values);
+    double *drawn = means_of(s, "big-drawn"), *on_drawn = means_of(s, "control");
+    double *gain = malloc(3 * R * sizeof *gain), *lucky = gain + R, *corrected = gain + 2 * R;
     duo_status status = DUO_OK;
-    if (!big || !oracle || !drawn || !control || !values) {
+    if (!big || !oracle || !drawn || !on_drawn || !gain) {
         status = duo_fail(DUO_ENOMEM, "no memory for the means of %zu sequences", R);
         goto done;
     }
     for (size_t r = 0; r < R; r++) {
-        values[r] = big[r] - oracle[r];
-        values[R + r] = drawn[r] - control[r];
-        values[2 * R + r] = values[r] - values[R + r];
+        gain[r] = big[r] - oracle[r];
+        lucky[r] = drawn[r] - on_drawn[r];
+        corrected[r] = gain[r] - lucky[r];
     }
-    for (int i = 0; i < KINDS; i++) {
-        char text[48];
-        printf("%s %s%s", names[i], estimate_text(text, duo_estimate_mean(values + i * (int)R, R)),
-               i + 1 < KINDS ? ", " : " nats\n");
-    }
-    puts("control: what the same search gains on targets drawn from the all-big model, where there "
-         "is nothing to know");
+    *control = (duo_oracle_control){
+        .oracle = duo_estimate_mean(oracle, R),
+        .gain = duo_estimate_mean(gain, R),
+        .control = duo_estimate_mean(lucky, R),
+        .corrected = duo_estimate_mean(corrected, R),
+    };
 
 done:
     free(big);
     free(oracle);
     free(drawn);
-    free(control);
-    free(values);
+    free(on_drawn);
+    free(gain);
     return status;
+}
+
+static duo_status print_control(const duo_oracle_study *s)
+{
+    duo_oracle_control c;
+    char gain[48], control[48], corrected[48];
+    const duo_status status = duo_oracle_control_measure(&c, s);
+    if (status != DUO_OK) return status;
+    printf("gain over all-big %s, control %s, corrected gain %s nats\n",
+           estimate_text(gain, c.gain), estimate_text(control, c.control),
+           estimate_text(corrected, c.corrected));
+    puts("control: what the same search gains on targets drawn from the all-big model, where there "
+         "is nothing to know");
+    return DUO_OK;
 }
 
 /* ---------------------------------------------------------------- hindsight */

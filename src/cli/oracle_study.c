@@ -91,6 +91,7 @@ static duo_status search(duo_oracle_study *s, const duo_entry *e, size_t first,
     setting.budget = e->budget;
     setting.schedule = e->schedule;
     setting.goal = e->goal;
+    if (e != &s->entries[0]) setting.spent = NULL;
     if (e->drawn) setting.targets = s->results.drawn + first * part->T;
     return duo_search_committed(s->model, part, &setting, trace, show, progress);
 }

@@ -60,6 +60,7 @@ typedef struct duo_oracle_study {
     char budget[96], method[32], baselines[256];
     size_t resumed; /**< sequences that were done when it began */
     double seconds; /**< of work in this run */
+    double spent;   /**< FLOPs of the oracle's own search in this run */
     bool stopped;   /**< by a signal, before all sequences were done */
 } duo_oracle_study;
 
@@ -85,6 +86,14 @@ typedef struct duo_oracle_row {
  *  caller's to free. hindsight is NULL where there is none. */
 duo_status duo_oracle_rows(const duo_oracle_study *study, const duo_hindsight *hindsight,
                            duo_oracle_row **rows, size_t *n);
+
+/** What a committed search gains over all-big, on the text and on targets drawn from all-big. */
+typedef struct duo_oracle_control {
+    duo_estimate oracle, gain, control, corrected; /**< nats */
+} duo_oracle_control;
+
+/** Of a study with --control. DUO_ENOMEM. */
+duo_status duo_oracle_control_measure(duo_oracle_control *control, const duo_oracle_study *study);
 
 /** Print the results. */
 duo_status duo_oracle_print(const duo_oracle_study *study, const duo_hindsight *hindsight,

@@ -36,9 +36,13 @@ for (const study of data.studies) {
     if (seen.has(text)) delete file.curves;
     if (text) seen.add(text);
   }
+  const fileName = (policy) => study.files[policy.file].path.split('/').pop().replace(/\.h5$/, '');
+  const routers = study.policies.filter((policy) => policy.name === 'router');
+  const differ = routers.some((policy) => policy.loss !== routers[0].loss);
   study.policies.forEach((policy, index) => {
     policy.index = index;
     if (policy.name === 'oracle') policy.name = oracleName(study, study.files[policy.file]);
+    if (policy.name === 'router' && differ) policy.name = `router ${fileName(policy)}`;
     policy.again = study.policies.slice(0, index).some(
         (other) => other.loss === policy.loss &&
             (other.name === policy.name || policy.name.startsWith('file:')));
@@ -100,7 +104,7 @@ const curvesOf = (study) => study.files.map((file) => file.curves).filter(Boolea
 
 function fromStudy(study) {
   return {
-    key: `${study.model_hash} ${study.R} ${study.T}`,
+    key: `${study.language_hash} ${study.R} ${study.T}`,
     layers: study.L,
     tokens: study.R * study.T,
     study,
@@ -126,8 +130,10 @@ function comparisons() {
 
 function addMeasured(list, object) {
   const rows = Array.isArray(object.policies);
-  if (!rows && typeof object.policy !== 'string') return;
-  const key = `${object.model_hash} ${object.sequences} ${object.positions}`;
+  if (!rows && (typeof object.policy !== 'string' || !known(object.loss))) return;
+  if (inModelFigures.has(object)) return;
+  const key =
+      `${object.language_hash || object.model_hash} ${object.sequences} ${object.positions}`;
   const layers = rows ? object.layers : (object.usage && object.usage.big || []).length;
   const candidates = list.filter((entry) => entry.key === key);
   // Studies of several domains look alike from here: then the numbers stand for themselves.
@@ -148,7 +154,8 @@ function addMeasured(list, object) {
                             .map((row) => fromRow(row, layers)) :
                         [fromLine(object)];
   for (const point of points) {
-    const same = (other) => other.name === point.name && Math.abs(other.loss - point.loss) < 1e-3;
+    const same = (other) =>
+        other.name.startsWith(point.name) && Math.abs(other.loss - point.loss) < 1e-3;
     if (!entry.points.some(same)) entry.points.push(point);
   }
   if (object.hindsight && entry.hindsight.length === 0) entry.hindsight.push(object.hindsight);
@@ -248,7 +255,7 @@ function budgetFigure(entry, number) {
   const fig = chartFigure(`budget-${number}`, 'Perplexity against budget', {
     series: budgetSeries(entry),
     wide: true,
-    errors: {},
+    errors: {over: 'sequences'},
     xWhole: entry.layers || undefined,
     xLabel: 'big layers per token',
     yLabel: 'perplexity',

@@ -197,7 +197,7 @@ function chartFigure(id, title, {series: given, caption, wide, ...axes}) {
     });
     axes.errors.shown = box.checked;
     fig.body.append(
-        h('div', {class: 'controls'}, h('label', {}, box, 'standard errors over sequences')));
+        h('div', {class: 'controls'}, h('label', {}, box, `standard errors over ${axes.errors.over}`)));
   }
   fig.body.append(h('div', {class: series.length > 4 ? 'chart tall' : 'chart'}, canvas));
   fig.describe(series.map((s) => seriesText(s, axes.yLabel)).join(' '));

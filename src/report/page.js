@@ -4,6 +4,7 @@ const sections = [
   ['training', 'Training', () => trainingFigures()],
   ['routers', 'Routers', () => routerFigures()],
   ['budgets', 'Perplexity and budget', () => budgetFigures()],
+  ['models', 'Models beside each other', () => modelFigures()],
   ['compute', 'Where compute goes', () => data.studies.map(studyMapFigure)],
   [
     'sequences', 'Token by token',

@@ -19,10 +19,17 @@ typedef struct study {
 
 /* ---------------------------------------------------------------- grouping */
 
+/* Routers choose among routes of one language model: theirs belong with the oracle's. */
+static const char *language_of(const report_routes *routes)
+{
+    const char *hash = report_routes_text(routes, "language_hash");
+    return hash[0] ? hash : report_routes_text(routes, "model_hash");
+}
+
 static bool belong_together(const report_routes *a, const report_routes *b)
 {
     return duo_hash_equal(a->tokens->hash, b->tokens->hash) && a->L == b->L &&
-           strcmp(report_routes_text(a, "model_hash"), report_routes_text(b, "model_hash")) == 0;
+           strcmp(language_of(a), language_of(b)) == 0;
 }
 
 static bool knows_tokens(const report_run *run, const duo_dataset *tokens)
@@ -269,6 +276,7 @@ static duo_status write_study(json_out *out, const study *s, size_t bytes)
     const duo_config *config = config_of(s);
     json_begin(out, '{');
     json_key_text(out, "model_hash", report_routes_text(s->first, "model_hash"));
+    json_key_text(out, "language_hash", language_of(s->first));
     if (s->run) json_key_text(out, "run", s->run->folder);
     json_key_number(out, "same_model", s->same_model);
     json_key_number(out, "R", (double)s->first->R);

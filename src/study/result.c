@@ -131,22 +131,28 @@ typedef struct setting_text {
     const char *name, *value;
 } setting_text;
 
-enum { MOST_SETTINGS = 12 };
+enum { MOST_SETTINGS = 13 };
 
 typedef struct described {
-    char hash[33], tokens[33], modules[16], seed[24], sequences[24];
+    char hash[33], language[33], tokens[33], modules[16], seed[24], sequences[24];
     setting_text list[MOST_SETTINGS];
     size_t n;
 } described;
 
+/* NULL for the zero of what is not known. */
+static const char *hash_text(char text[33], duo_hash hash)
+{
+    return hash.high != 0 || hash.low != 0 ? duo_hash_text(text, hash) : NULL;
+}
+
 static void describe(described *d, const duo_routes_origin *origin, size_t R)
 {
-    const bool on_file = origin->tokens.high != 0 || origin->tokens.low != 0;
     snprintf(d->seed, sizeof d->seed, "%llu", (unsigned long long)origin->seed);
     snprintf(d->sequences, sizeof d->sequences, "%zu", R);
     const setting_text all[MOST_SETTINGS] = {
         {"model_hash", duo_hash_text(d->hash, origin->model)},
-        {"tokens_hash", on_file ? duo_hash_text(d->tokens, origin->tokens) : NULL},
+        {"language_hash", hash_text(d->language, origin->language)},
+        {"tokens_hash", hash_text(d->tokens, origin->tokens)},
         {"policy", origin->policy},
         {"context", origin->context},
         {"reference", origin->reference},
