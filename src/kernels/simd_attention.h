@@ -43,9 +43,9 @@ __attribute__((always_inline)) static inline void tile(float *c, size_t c_row, c
                                                        const size_t width)
 {
     vec sum[TILE_ROWS][3];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (size_t r = 0; r < R; r++) {
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t w = 0; w < W; w++) {
             const float *from = c + r * c_row + w * WIDTH;
             if (!add)
@@ -56,19 +56,19 @@ __attribute__((always_inline)) static inline void tile(float *c, size_t c_row, c
     }
     for (size_t k = 0; k < K; k++, a += a_col, b += b_row) {
         vec right[3];
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t w = 0; w < W; w++)
             right[w] = width < WIDTH ? vec_load_part(b, width, 0.0f) : vec_load(b + w * WIDTH);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (size_t r = 0; r < R; r++) {
             const vec left = vec_set(a[r * a_row]);
-#pragma GCC unroll 3
+            UNROLL(3)
             for (size_t w = 0; w < W; w++) sum[r][w] = vec_fma(left, right[w], sum[r][w]);
         }
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (size_t r = 0; r < R; r++) {
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t w = 0; w < W; w++) {
             float *to = c + r * c_row + w * WIDTH;
             if (factor) sum[r][w] = sum[r][w] * vec_set(factor[r]);
@@ -142,10 +142,10 @@ __attribute__((always_inline)) static inline vec weigh(float *s, float factor, v
                                                        const size_t n)
 {
     vec p[BATCH];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) p[i] = vec_set(factor) * (vec_load(s + i * DUO_LANES) - top);
     vec_exp(p, n);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) {
         vec_store(s + i * DUO_LANES, p[i]);
         sum = sum + p[i];
@@ -194,11 +194,11 @@ __attribute__((always_inline)) static inline void differentiate(float *p, float 
                                                                 vec lse, vec delta, const size_t n)
 {
     vec weight[BATCH];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++)
         weight[i] = vec_fma(vec_set(factor), vec_load(p + i * DUO_LANES), -lse);
     vec_exp(weight, n);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) {
         float *dp_i = dp + i * DUO_LANES;
         vec_store(p + i * DUO_LANES, weight[i]);

@@ -92,7 +92,7 @@ enum { FULL = BATCH * WIDTH };
 __attribute__((always_inline)) static inline void load_batch(vec *v, const float *x, size_t count,
                                                              float rest)
 {
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) {
         const size_t at = b * WIDTH;
         if (count >= at + WIDTH)
@@ -104,7 +104,7 @@ __attribute__((always_inline)) static inline void load_batch(vec *v, const float
 
 __attribute__((always_inline)) static inline void store_batch(float *y, const vec *v, size_t count)
 {
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) {
         const size_t at = b * WIDTH;
         if (count >= at + WIDTH)
@@ -120,7 +120,7 @@ __attribute__((always_inline)) static inline vec exp_sum_batch(float *y, const f
 {
     vec v[BATCH];
     load_batch(v, x, count, -INFINITY);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) v[b] = v[b] - vec_set(shift);
     vec_exp(v, BATCH);
     if (y) store_batch(y, v, count);
@@ -141,10 +141,10 @@ exp_scale_batch(float *y, const float *x, float factor, float shift, float a, si
 {
     vec v[BATCH];
     load_batch(v, x, count, 0.0f);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) v[b] = vec_fma(vec_set(factor), v[b], vec_set(-shift));
     vec_exp(v, BATCH);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) v[b] = vec_set(a) * v[b];
     store_batch(y, v, count);
 }
@@ -162,10 +162,10 @@ __attribute__((always_inline)) static inline void swiglu_batch(float *a, const f
     vec g[BATCH], s[BATCH], u[BATCH];
     load_batch(g, gate, count, 0.0f);
     load_batch(u, up, count, 0.0f);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) s[b] = g[b];
     vec_sigmoid(s, BATCH);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) s[b] = g[b] * s[b] * u[b];
     store_batch(a, s, count);
 }
@@ -184,12 +184,12 @@ swiglu_gradient_batch(float *dgate, float *dup, float *a, const float *da, const
 {
     vec s[BATCH], d[BATCH], g[BATCH], u[BATCH];
     load_batch(g, gate, count, 0.0f);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) s[b] = g[b];
     vec_sigmoid(s, BATCH);
     load_batch(d, da, count, 0.0f);
     load_batch(u, up, count, 0.0f);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t b = 0; b < BATCH; b++) {
         const vec silu = g[b] * s[b], slope = vec_fma(silu, vec_set(1.0f) - s[b], s[b]);
         g[b] = d[b] * silu;

@@ -14,6 +14,7 @@
  *   vec_power(x, shifted, round_to_int, keep)   x 2^k, k = shifted - round_to_int, |k| < 256, in
  * the lanes of keep, 0 in the others whatever x and k are
  */
+#include "unroll.h"
 #include "vmath.h"
 
 /* Vectors whose chains of operations run side by side: one alone would wait for its latencies. */
@@ -32,38 +33,38 @@ __attribute__((always_inline)) static inline void vec_exp(vec *x, const size_t n
                        0.49999994f,    1.0f,           1.0f};
     vec_mask keep[BATCH];
     vec shifted[BATCH], p[BATCH];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) {
         keep[i] = vec_not_below(x[i], lowest);
         x[i] = vec_min(vec_set(infinite), x[i]);
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++)
         shifted[i] = vec_fma(x[i], vec_set(0x1.715476p+0f), vec_set(round_to_int));
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) p[i] = shifted[i] - vec_set(round_to_int);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) /* log 2 in two parts, k times the first is exact */
         x[i] = vec_fma(p[i], vec_set(-0x1.63p-1f), x[i]);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) x[i] = vec_fma(p[i], vec_set(0x1.bd0106p-13f), x[i]);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) p[i] = vec_set(q[0]);
-#pragma GCC unroll 6
+    UNROLL(6)
     for (size_t c = 1; c < sizeof q / sizeof *q; c++) {
-#pragma GCC unroll 4
+        UNROLL(4)
         for (size_t i = 0; i < n; i++) p[i] = vec_fma(p[i], x[i], vec_set(q[c]));
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) x[i] = vec_power(p[i], shifted[i], round_to_int, keep[i]);
 }
 
 __attribute__((always_inline)) static inline void vec_sigmoid(vec *x, const size_t n)
 {
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) x[i] = -x[i];
     vec_exp(x, n);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < n; i++) x[i] = vec_set(1.0f) / (vec_set(1.0f) + x[i]);
 }
 

@@ -2,6 +2,7 @@
 
 #include "bf16.h"
 #include "tile.h"
+#include "unroll.h"
 
 enum { ROWS = 4, VECTORS = 3, LANES = 8 };
 
@@ -17,10 +18,10 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
 {
     const float *left_row[ROWS];
     __m256 sum[ROWS][VECTORS];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < rows; i++) {
         left_row[i] = left[i];
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t j = 0; j < vectors; j++) {
             sum[i][j] = _mm256_setzero_ps();
             __builtin_prefetch(y[i] + j * LANES, 1);
@@ -28,23 +29,23 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
     }
     for (size_t u = 0, at = 0; u < units; u++, at += step, panel += vectors * LANES) {
         __m256 right[VECTORS];
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t j = 0; j < vectors; j++) right[j] = _mm256_load_ps(panel + j * LANES);
-#pragma GCC unroll 4
+        UNROLL(4)
         for (size_t i = 0; i < rows; i++) {
             const __m256 value = _mm256_set1_ps(left_row[i][at]);
-#pragma GCC unroll 3
+            UNROLL(3)
             for (size_t j = 0; j < vectors; j++)
                 sum[i][j] = _mm256_fmadd_ps(value, right[j], sum[i][j]);
         }
     }
-#pragma GCC unroll 3
+    UNROLL(3)
     for (size_t j = 0; j < vectors; j++) {
         const bool whole = cols >= (j + 1) * LANES;
         const __m256i mask = lanes_below(whole ? LANES : cols - j * LANES);
         const __m256 offset =
             bias ? _mm256_maskload_ps(bias + j * LANES, mask) : _mm256_setzero_ps();
-#pragma GCC unroll 4
+        UNROLL(4)
         for (size_t i = 0; i < rows; i++) {
             float *to = y[i] + j * LANES;
             __m256 value = _mm256_add_ps(sum[i][j], offset);
@@ -120,13 +121,13 @@ static float spin(size_t rounds)
 {
     const __m256 share = _mm256_set1_ps(0.5f);
     __m256 sum[CHAINS];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm256_set1_ps(0.5f + (float)i);
     for (size_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
+        UNROLL(12)
         for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm256_fmadd_ps(sum[i], share, share);
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (size_t i = 1; i < CHAINS; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
     return _mm256_cvtss_f32(sum[0]);
 }

@@ -2,6 +2,7 @@
 
 #include "bf16.h"
 #include "tile.h"
+#include "unroll.h"
 
 enum { ROWS = 8, VECTORS = 3, LANES = 16, AHEAD = 8 /* units of the panel */ };
 
@@ -18,10 +19,10 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
     const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
     const float *left_row[ROWS];
     __m512 sum[ROWS][VECTORS];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (size_t i = 0; i < rows; i++) {
         left_row[i] = left[i];
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
     }
     /* The output is fetched a row at a time along the sum: all at once, it would hold up the
@@ -31,26 +32,26 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
         const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
         for (; u < end; u++, at += step, panel += vectors * LANES) {
             __m512 right[VECTORS];
-#pragma GCC unroll 3
+            UNROLL(3)
             for (size_t j = 0; j < vectors; j++) {
                 __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
                 right[j] = _mm512_load_ps(panel + j * LANES);
             }
-#pragma GCC unroll 8
+            UNROLL(8)
             for (size_t i = 0; i < rows; i++) {
                 const __m512 value = _mm512_set1_ps(left_row[i][at]);
-#pragma GCC unroll 3
+                UNROLL(3)
                 for (size_t j = 0; j < vectors; j++)
                     sum[i][j] = _mm512_fmadd_ps(value, right[j], sum[i][j]);
             }
         }
     }
-#pragma GCC unroll 3
+    UNROLL(3)
     for (size_t j = 0; j < vectors; j++) {
         const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
         const __m512 offset =
             bias ? _mm512_maskz_loadu_ps(mask, bias + j * LANES) : _mm512_setzero_ps();
-#pragma GCC unroll 8
+        UNROLL(8)
         for (size_t i = 0; i < rows; i++) {
             float *to = y[i] + j * LANES;
             __m512 value = _mm512_add_ps(sum[i][j], offset);
@@ -71,9 +72,9 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
     const float *const *left_rows = left->rows, *const *right_rows = right->rows;
     float *strip = left->packed, *panel = right->packed;
     __m512 sum[ROWS][VECTORS];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (size_t i = 0; i < rows; i++) {
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
     }
     for (size_t row = 0, u = 0; row < rows; row++) {
@@ -84,7 +85,7 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
             if (left_rows) {
                 from = left_rows[u] + left->first;
                 const float *ahead = left_rows[u + DUO_FETCH] + left->first;
-#pragma GCC unroll 2
+                UNROLL(2)
                 for (size_t j = 0; j < 2; j++) {
                     __builtin_prefetch(ahead + j * LANES, 0, 2);
                     const __m512 strips = _mm512_maskz_loadu_ps(line[j], from + j * LANES);
@@ -97,7 +98,7 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
             if (right_rows) {
                 const float *at = right_rows[u] + right->first;
                 const float *ahead = right_rows[u + DUO_FETCH] + right->first;
-#pragma GCC unroll 3
+                UNROLL(3)
                 for (size_t j = 0; j < vectors; j++) {
                     const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
                     __builtin_prefetch(ahead + j * LANES, 0, 2);
@@ -105,25 +106,25 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
                     _mm512_store_ps(panel + j * LANES, column[j]);
                 }
             } else {
-#pragma GCC unroll 3
+                UNROLL(3)
                 for (size_t j = 0; j < vectors; j++) {
                     __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
                     column[j] = _mm512_load_ps(panel + j * LANES);
                 }
             }
-#pragma GCC unroll 8
+            UNROLL(8)
             for (size_t i = 0; i < rows; i++) {
                 const __m512 value = _mm512_set1_ps(from[i]);
-#pragma GCC unroll 3
+                UNROLL(3)
                 for (size_t j = 0; j < vectors; j++)
                     sum[i][j] = _mm512_fmadd_ps(value, column[j], sum[i][j]);
             }
         }
     }
-#pragma GCC unroll 3
+    UNROLL(3)
     for (size_t j = 0; j < vectors; j++) {
         const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
-#pragma GCC unroll 8
+        UNROLL(8)
         for (size_t i = 0; i < rows; i++) {
             float *to = y[i] + j * LANES;
             const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum[i][j]);
@@ -186,13 +187,13 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
         /* A whole cache line of a row at a time: with a stride of 4 KiB lines evict each other. */
         for (; k + LANES <= K; k += LANES, to += LANES * width) {
             __m512 r[4][4];
-#pragma GCC unroll 4
+            UNROLL(4)
             for (size_t i = 0; i < 4; i++) {
-#pragma GCC unroll 4
+                UNROLL(4)
                 for (size_t quad = 0; quad < 4; quad++)
                     r[quad][i] = load_quarters(row + i, k + 4 * quad);
             }
-#pragma GCC unroll 4
+            UNROLL(4)
             for (size_t quad = 0; quad < 4; quad++)
                 store_four_k(to + 4 * quad * width, width, r[quad]);
         }
@@ -220,13 +221,13 @@ static float spin(size_t rounds)
 {
     const __m512 share = _mm512_set1_ps(0.5f);
     __m512 sum[CHAINS];
-#pragma GCC unroll 24
+    UNROLL(24)
     for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps(0.5f + (float)i);
     for (size_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 24
+        UNROLL(24)
         for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm512_fmadd_ps(sum[i], share, share);
     }
-#pragma GCC unroll 24
+    UNROLL(24)
     for (size_t i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
     return _mm512_cvtss_f32(sum[0]);
 }

@@ -2,6 +2,7 @@
 
 #include "bf16.h"
 #include "tile.h"
+#include "unroll.h"
 
 enum { ROWS = 8, VECTORS = 3, LANES = 16, AHEAD = 8 /* units of the panel */ };
 
@@ -24,10 +25,10 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
     const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
     const float *left_row[ROWS];
     __m512 sum[ROWS][VECTORS];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (size_t i = 0; i < rows; i++) {
         left_row[i] = left[i];
-#pragma GCC unroll 3
+        UNROLL(3)
         for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
     }
     /* The output is fetched a row at a time along the sum: all at once, it would hold up the
@@ -37,26 +38,26 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
         const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
         for (; u < end; u++, at += step, panel += vectors * LANES) {
             __m512bh right[VECTORS];
-#pragma GCC unroll 3
+            UNROLL(3)
             for (size_t j = 0; j < vectors; j++) {
                 __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
                 right[j] = (__m512bh)_mm512_load_ps(panel + j * LANES);
             }
-#pragma GCC unroll 8
+            UNROLL(8)
             for (size_t i = 0; i < rows; i++) {
                 const __m512bh value = (__m512bh)_mm512_set1_ps(left_row[i][at]);
-#pragma GCC unroll 3
+                UNROLL(3)
                 for (size_t j = 0; j < vectors; j++)
                     sum[i][j] = DUO_DOT_PAIRS(sum[i][j], value, right[j]);
             }
         }
     }
-#pragma GCC unroll 3
+    UNROLL(3)
     for (size_t j = 0; j < vectors; j++) {
         const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
         const __m512 offset =
             bias ? _mm512_maskz_loadu_ps(mask, bias + j * LANES) : _mm512_setzero_ps();
-#pragma GCC unroll 8
+        UNROLL(8)
         for (size_t i = 0; i < rows; i++) {
             float *to = y[i] + j * LANES;
             __m512 value = _mm512_add_ps(sum[i][j], offset);
@@ -96,13 +97,13 @@ static float spin(size_t rounds)
 {
     const __m512bh pair = (__m512bh)_mm512_set1_epi32(0x3a803a80); /* 2^-10 twice */
     __m512 sum[CHAINS];
-#pragma GCC unroll 24
+    UNROLL(24)
     for (size_t i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps(0.5f + (float)i);
     for (size_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 24
+        UNROLL(24)
         for (size_t i = 0; i < CHAINS; i++) sum[i] = DUO_DOT_PAIRS(sum[i], pair, pair);
     }
-#pragma GCC unroll 24
+    UNROLL(24)
     for (size_t i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
     return _mm512_cvtss_f32(sum[0]);
 }

@@ -1,5 +1,6 @@
 #include "bf16.h"
 #include "tile.h"
+#include "unroll.h"
 
 enum { ROWS = 4, VECTORS = 2, LANES = 4 };
 
@@ -20,20 +21,20 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
 {
     const float *left_row[ROWS];
     vector sum[ROWS][VECTORS];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (size_t i = 0; i < rows; i++) {
         left_row[i] = left[i];
-#pragma GCC unroll 2
+        UNROLL(2)
         for (size_t j = 0; j < vectors; j++) sum[i][j] = (vector){0.0f};
     }
     for (size_t u = 0, at = 0; u < units; u++, at += step, panel += vectors * LANES) {
         vector right[VECTORS];
-#pragma GCC unroll 2
+        UNROLL(2)
         for (size_t j = 0; j < vectors; j++) right[j] = load(panel + j * LANES);
-#pragma GCC unroll 4
+        UNROLL(4)
         for (size_t i = 0; i < rows; i++) {
             const float value = left_row[i][at];
-#pragma GCC unroll 2
+            UNROLL(2)
             for (size_t j = 0; j < vectors; j++) sum[i][j] += value * right[j];
         }
     }
@@ -86,13 +87,13 @@ enum { CHAINS = 12 };
 static float spin(size_t rounds)
 {
     vector sum[CHAINS];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (size_t i = 0; i < CHAINS; i++) sum[i] = (vector){0.5f + (float)i, 1, 1, 1};
     for (size_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
+        UNROLL(12)
         for (size_t i = 0; i < CHAINS; i++) sum[i] = 0.5f * sum[i] + 0.5f;
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (size_t i = 1; i < CHAINS; i++) sum[0] += sum[i];
     return sum[0][0];
 }
