@@ -112,6 +112,22 @@ shows 'reference context BSBSB'
 oracle --windows 2 --schedule 4:1 --goal label-free
 shows 'label-free over small,big, budget schedule 4:1 of 5 layers'
 
+# What choices are worth, along the oracle's routes and along others'.
+oracle --windows 3 --budget 2 --values best --output v.h5
+"$duo" inspect v.h5 | grep -q '/values .*3 x 32 x 5 x 3' || fail "no values: $("$duo" inspect v.h5)"
+cp v.h5 before.h5
+oracle --windows 3 --budget 2 --values best --output v.h5
+cmp v.h5 before.h5 || fail 'a finished file with values was changed'
+begins 1 'duo: v.h5: holds results with values best, wanted is same' \
+    oracle m.h5 --tokens tokens.h5 --windows 3 --budget 2 --values same --output v.h5
+oracle --windows 3 --along random:0.5 --values same --output along.h5
+shows 'random:0.5 over small,big, budget none of 5 layers'
+says 2 "duo oracle: --values: 'good' is neither best nor same" oracle m.h5 --values good
+says 2 'duo oracle: --along: names the routes whose --values are wanted' oracle m.h5 --along big
+says 2 'duo oracle: --values: need the exact method' oracle m.h5 --values best --method beam:2
+says 2 'duo oracle: --values: are of one search in committed context, without --control' \
+    oracle m.h5 --values best --control
+
 # Multiple choice.
 says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl
 [ "$(wc -l <c.jsonl)" = 20 ] || fail "$(cat out)"

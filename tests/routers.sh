@@ -86,6 +86,43 @@ grep -q 'found for another model' taught.log && fail "the teacher is this model'
 run other "stage router { steps = 10  budget = 2  teacher = \"teacher.h5\"  $each }"
 grep -q 'teacher.h5: its routes were found for another model' other.log || fail "no warning of a foreign teacher"
 
+# What a router's own choices are worth teaches the next one.
+first_loss() { grep -o '"teacher_loss":[0-9.]*' "checkpoints/$1/metrics.jsonl" | cut -d: -f2 | sed -n "$2"; }
+run untaught "stage router { steps = 10  lr = 2e-2  budget = 2  teacher = \"teacher.h5\"  alpha = 0  $each }" "${from[@]}"
+grep -q 'holds no values' <(printf 'name = no\n%s\nstage router { steps = 5 budget = 2 teacher = "teacher.h5" learn = gaps }\n' "$base" >no.conf
+    "$duo" train no.conf "${from[@]}" 2>&1) || fail "gaps of a file without values"
+"$duo" oracle checkpoints/untaught --budget 2 --along router:exact:2 --values best --training --windows 24 \
+    --goal label-free --output own.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
+for learn in labels gaps; do
+    run "own-$learn" "stage router { steps = 60  lr = 2e-2  budget = 2  teacher = \"own.h5\"  learn = $learn  alpha = 0  $each }" \
+        --set init=checkpoints/untaught/stage-router.h5
+    awk -v a="$(first_loss "own-$learn" 1p)" -v b="$(first_loss "own-$learn" '$p')" 'BEGIN { exit !(b < a) }' ||
+        fail "$learn: nothing learned: $(first_loss "own-$learn" p)"
+    grep -q 'found for another model' "own-$learn.log" && fail "the language model is the same: $(cat "own-$learn.log")"
+    near "$learn calibrated" "$(big "checkpoints/own-$learn" router)" 50 2
+done
+
+# All of them in one table.
+"$duo" oracle checkpoints/base --compare --windows 8 --fixed-windows 4 --random 3 --output held-all.h5 >oracle.log 2>&1 ||
+    fail "oracle: $(tail -1 oracle.log)"
+"$duo" compare checkpoints/base --oracle held-all.h5 --budget 2 --windows 32 --output table.tsv \
+    --row plain:2:1=checkpoints/taught/stage-router.h5 --row own:2:1=checkpoints/own-gaps/stage-router.h5 \
+    --row own:2:2=checkpoints/own-labels/stage-router.h5@router:exact:2 \
+    --row itself:2:1=checkpoints/base/stage-duo.h5@small >compare.log 2>&1 || fail "compare: $(tail -1 compare.log)"
+field() { awk -F'\t' -v routes="$1" -v seed="$2" -v column="$3" '
+    $1 == "budget" { for (i = 1; i <= NF; i++) if ($i == column) c = i }
+    $2 == routes && $3 == seed { print $c }' table.tsv; }
+[ "$(field "best fixed" - sequences | tr '\n' ' ')" = "32 8 " ] || fail "sequences: $(cat table.tsv)"
+[ "$(field own "mean of 2" big)" != "" ] && [ "$(field own 2 big)" = 0.5 ] || fail "seeds: $(cat table.tsv)"
+[ "$(field itself 1 loss)" = "$(field all-small - loss)" ] && [ "$(field itself 1 flops)" = "$(field all-small - flops)" ] ||
+    fail "one policy, two results: $(cat table.tsv)"
+"$duo" eval checkpoints/taught --policy router --windows 32 --json one.jsonl >/dev/null 2>&1
+awk -v a="$(grep -o '"loss":[0-9.]*' one.jsonl | cut -d: -f2)" -v b="$(field plain 1 loss)" \
+    'BEGIN { exit !(a - b < 1e-4 && b - a < 1e-4) }' || fail "eval and compare differ: $(cat one.jsonl)"
+awk -v o="$(field oracle - less_fixed)" -v f="$(field label-free - less_fixed)" 'BEGIN { exit !(o < f) }' ||
+    fail "the oracle gains most: $(cat table.tsv)"
+head -1 table.tsv | grep -q '^# duo compare' || fail "no command: $(head -1 table.tsv)"
+
 # Routes are held against the oracle's, which were found before there were routers.
 "$duo" oracle checkpoints/base --budget 2 --windows 16 --output held.h5 >oracle.log 2>&1 ||
     fail "oracle: $(tail -1 oracle.log)"
@@ -110,3 +147,6 @@ said 1 "policy router:exact:5: '5' is no number of big layers, 0..4" eval checkp
 said 1 'has no routers to calibrate' calibrate checkpoints/base --budget 2 --output x.h5
 said 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --output x.h5
 said 2 '--output is missing' calibrate checkpoints/plain --budget 2
+said 2 "--row: 'plain=x' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]" \
+    compare checkpoints/base --oracle held-all.h5 --budget 2 --row plain=x
+said 1 'own.h5: ' compare checkpoints/base --oracle own.h5 --budget 2

@@ -204,7 +204,8 @@ START_TEST(keys_of_routers)
         &recipe, TOP MODEL
         "stage router { steps = 500 router_hidden = 64 router_inputs = 'position,budget'\n"
         "  budget_max = 2 train = 'router+small' router_lr = 0.5 penalty = hinge dual_lr = 2\n"
-        "  balance = 3 z_loss = 4 tau_tail = 5 hard_tail = 6 calibrate = 7 teacher = 'r.h5'\n"
+        "  balance = 3 z_loss = 4 tau_tail = 5 hard_tail = 6 calibrate = 7 teacher = 'r.h5' learn "
+        "= gaps huber = 8\n"
         "  teach = 8 focal = 9 language = 10 }\n"
         "stage flops { kind = router steps = 5 budget = 1 penalty = flops target_flops = 1e6 }\n");
     char *text = duo_recipe_text(recipe);
@@ -227,6 +228,8 @@ START_TEST(keys_of_routers)
         ck_assert_uint_eq(s->hard_tail, 6);
         ck_assert_uint_eq(s->calibrate, 7);
         ck_assert_str_eq(s->teacher, "r.h5");
+        ck_assert_int_eq(s->learn, DUO_LEARN_GAPS);
+        ck_assert_double_eq(s->huber, 8);
         ck_assert_double_eq((i ? again : recipe)->stages[1].target_flops, 1e6);
     }
     free(text);
@@ -374,6 +377,9 @@ static const struct {
      "x.conf:5: stage.router.target_flops: only the penalty flops has use for it"},
     {ROUTER("budget = 2\nteacher = r.h5\ntrain = all"),
      "x.conf:6: stage.router.train: a teacher with language = 0 trains routers alone"},
+    {ROUTER("budget = 2\nstart = BS"),
+     "x.conf:5: stage.router.start: 'BS' has 2 letters, the model..."},
+    {ROUTER("budget = 2\nlearn = gaps"), "x.conf:5: stage.router.learn: there is no teacher"},
     {ROUTER("budget = 2\nrouter_inputs = colour"),
      "x.conf:5: stage.router.router_inputs: 'colour' is neither none nor some of..."},
 };

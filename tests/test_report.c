@@ -240,7 +240,7 @@ static void write_routed(const char *path, uint64_t model, uint64_t language, si
                                       .modules = 7,
                                       .model = {model, model},
                                       .language = {language, language}};
-    ok(duo_results_create(&results, &sequences, L, n, false, false, false));
+    ok(duo_results_create(&results, &sequences, L, n, 0));
     fill(&results);
     ok(duo_results_write(path, &results, &origin));
     duo_results_free(&results);
@@ -323,7 +323,7 @@ START_TEST(a_study_of_many_policies_stays_small)
     const duo_routes_origin origin = {
         .policy = "random", .budget = "none", .context = "committed", .modules = 7};
     duo_results results;
-    ok(duo_results_create(&results, &text, DEEP, MANY, false, false, false));
+    ok(duo_results_create(&results, &text, DEEP, MANY, 0));
     for (size_t p = 0; p < MANY; p++) {
         duo_trace *trace = &results.policies[p].trace;
         snprintf(results.policies[p].name, sizeof results.policies[p].name, "random-%zu", p);
@@ -372,7 +372,7 @@ START_TEST(hindsight_of_a_reference_search)
     const duo_routes_origin origin = {
         .policy = "oracle", .budget = "none", .context = "reference", .modules = 6};
     duo_results results;
-    ok(duo_results_create(&results, &sequences, L, 1, true, false, false));
+    ok(duo_results_create(&results, &sequences, L, 1, DUO_RESULTS_REFERENCE));
     fill(&results);
     fill_reference(results.reference);
     ok(duo_results_write("reference.h5", &results, &origin));

@@ -36,7 +36,8 @@ static void fill(duo_results *results, size_t from, size_t to)
 static duo_results make_results(const fixture *f)
 {
     duo_results results;
-    ok(duo_results_create(&results, &f->sequences, L, 2, true, true, true));
+    ok(duo_results_create(&results, &f->sequences, L, 2,
+                          DUO_RESULTS_REFERENCE | DUO_RESULTS_DRAWN | DUO_RESULTS_FIXED));
     strcpy(results.policies[0].name, "first");
     strcpy(results.policies[1].name, "second");
     return results;
@@ -46,7 +47,7 @@ static void write_one(const fixture *f, size_t layers)
 {
     duo_results results;
     const duo_routes_origin from = origin();
-    ok(duo_results_create(&results, &f->sequences, layers, 1, false, false, false));
+    ok(duo_results_create(&results, &f->sequences, layers, 1, 0));
     strcpy(results.policies[0].name, "oracle");
     memcpy(results.policies[0].trace.routes, f->trace.routes, R * T * layers);
     memcpy(results.policies[0].trace.loss, f->trace.loss, R * T * sizeof(float));

@@ -24,10 +24,15 @@ static const float budgets[] = {0.3f, 0.81f, 1.0f};
 
 /* ---------------------------------------------------------------- gradients */
 
-/* As in the tests of whole models: four points, h = 0.02; less where a hidden layer has kinks. */
+static bool has_kinks(const fixture *f)
+{
+    return f->model->params.config.router_hidden > 0 || f->routing.loss.huber > 0;
+}
+
+/* As in the tests of whole models: four points, h = 0.02; less where the loss has kinks. */
 static double slope(fixture *f, float *x)
 {
-    const float keep = *x, h = f->model->params.config.router_hidden > 0 ? 4e-3f : 2e-2f;
+    const float keep = *x, h = has_kinks(f) ? 4e-3f : 2e-2f;
     double value[4];
     const float at[4] = {keep - 2 * h, keep - h, keep + h, keep + 2 * h};
     for (size_t i = 0; i < 4; i++) {
@@ -42,7 +47,7 @@ static void check_entry(fixture *f, size_t p, size_t i)
 {
     const double want = 0.25 + slope(f, f->model->weights.tensors[p] + i);
     const double got = (double)f->gradient.tensors[p][i];
-    const bool kinks = f->model->params.config.router_hidden > 0;
+    const bool kinks = has_kinks(f);
     if (!(fabs(got - want) <= (kinks ? 2e-2 : 3e-3) + (kinks ? 2e-2 : 2e-3) * fabs(want)))
         ck_abort_msg("%s[%zu]: %.7g, by differences %.7g", f->model->params.table[p].name, i, got,
                      want);
@@ -108,6 +113,68 @@ START_TEST(gradients_of_balance_z_and_teacher_match_differences)
         check_gradients(&f);
         free_fixture(&f);
     }
+}
+END_TEST
+
+/* Random values, one choice in seven without that module. */
+static float *random_values(size_t choices)
+{
+    float *values = malloc(choices * DUO_MODULES * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    for (size_t i = 0; i < choices * DUO_MODULES; i++) {
+        const duo_place place = {.step = 41, .position = (uint32_t)i};
+        const double u = duo_uniform(duo_random(3, DUO_RNG_TEST, place).word[0]);
+        values[i] = i % 7 == 3 ? INFINITY : (float)(4 * u);
+    }
+    return values;
+}
+
+START_TEST(gradients_of_the_regression_of_gaps_match_differences)
+{
+    const duo_module_set sets[] = {TWO, ALL_MODULES};
+    for (int set = 0; set < 2; set++)
+        for (int given = 0; given < 2; given++)
+            for (int bounded = 0; bounded < 2; bounded++) {
+                fixture f = make_router(sets[set], 0, 0, given != 0);
+                float *values = random_values(3 * 7 * 2);
+                if (!given) use_gumbel(&f, false);
+                f.routing.loss = (duo_router_loss){.teach = 2,
+                                                   .target = {-1, -1, -1},
+                                                   .values = values,
+                                                   .unit = 0.7,
+                                                   .huber = bounded ? 0.8 : 0};
+                check_gradients(&f);
+                free(values);
+                free_fixture(&f);
+            }
+}
+END_TEST
+
+START_TEST(the_regression_of_gaps_by_hand)
+{
+    fixture f = make_router(ALL_MODULES, 0, 0, true);
+    float *values = random_values(3 * 7 * 2), logits[3 * 7 * 2 * 3];
+    double sum = 0;
+    size_t linear = 0, none = 0;
+    f.routing.loss = (duo_router_loss){
+        .teach = 2, .target = {-1, -1, -1}, .values = values, .unit = 0.7, .huber = 1.5};
+    forward(&f);
+    duo_pass_router_logits(f.pass, logits);
+    for (size_t i = 0; i < 7 * 2; i++) /* of the first sequence */
+        for (size_t m = 0; m < 3; m++)
+            for (size_t k = m + 1; k < 3; k++) {
+                const float *h = logits + i * 3, *v = values + i * 3;
+                const double e = (double)(h[m] - h[k]) - (double)(v[k] - v[m]) / 0.7;
+                linear += fabs(e) > 1.5 && isfinite(e) ? 1 : 0;
+                none += isfinite(e) ? 0 : 1;
+                if (!isfinite(e)) continue;
+                sum += fabs(e) > 1.5 ? 1.5 * (fabs(e) - 0.75) : e * e / 2;
+            }
+    ck_assert(linear > 0 && none > 0);
+    ck_assert_double_eq_tol(f.terms[0].teacher, sum / 14, 1e-5);
+    ck_assert_double_eq_tol(f.terms[0].total, 2 * sum / 14, 1e-5);
+    free(values);
+    free_fixture(&f);
 }
 END_TEST
 
@@ -290,6 +357,17 @@ START_TEST(thresholds_shift_the_choice)
 }
 END_TEST
 
+START_TEST(routers_begin_with_the_pattern_that_they_lean_to)
+{
+    fixture f = make_router(ALL_MODULES, 5, 0, true);
+    const uint8_t pattern[2] = {DUO_BIG, DUO_SKIP};
+    duo_model_lean(f.model, pattern, 1000);
+    route_by(&f, NULL);
+    for (size_t i = 0; i < 3 * 7; i++) ck_assert_mem_eq(f.routes + i * 2, pattern, 2);
+    free_fixture(&f);
+}
+END_TEST
+
 START_TEST(an_exact_count_is_met_by_every_token)
 {
     for (size_t n_big = 0; n_big <= 2; n_big++)
@@ -422,12 +500,15 @@ int main(void)
     const TTest *const tests[] = {
         gradients_of_every_penalty_match_differences,
         gradients_of_balance_z_and_teacher_match_differences,
+        gradients_of_the_regression_of_gaps_match_differences,
+        the_regression_of_gaps_by_hand,
         gradients_of_every_kind_of_router_match_differences,
         routers_alone_learn_from_given_routes_without_the_language_model,
         terms_of_the_loss_by_hand,
         penalties_by_hand,
         costs_follow_flops,
         thresholds_shift_the_choice,
+        routers_begin_with_the_pattern_that_they_lean_to,
         an_exact_count_is_met_by_every_token,
         thresholds_lie_between_those_of_whole_budgets,
         routers_that_read_the_budget_follow_it,

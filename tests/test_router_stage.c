@@ -281,6 +281,70 @@ START_TEST(routers_learn_from_a_teacher)
 }
 END_TEST
 
+enum { CHOICES = TAUGHT * T * 2 };
+
+/* Along routes that are all big: in layer 0 big is worth what the rule says, in layer 1 nothing
+ * but small can follow. */
+static void make_values(const int32_t *tokens, uint8_t *routes, float *values)
+{
+    for (size_t i = 0; i < TAUGHT * T; i++) {
+        const bool even = tokens[i / T * (T + 1) + i % T] % 2 == 0;
+        const float of[2][DUO_MODULES] = {{INFINITY, 3, even ? 2.5f : 3.25f},
+                                          {INFINITY, 3, INFINITY}};
+        routes[2 * i] = routes[2 * i + 1] = DUO_BIG;
+        memcpy(values + 2 * i * DUO_MODULES, of, sizeof of);
+    }
+}
+
+START_TEST(routers_learn_what_choices_are_worth)
+{
+    for (duo_lesson learn = DUO_LEARN_LABELS; learn <= DUO_LEARN_GAPS; learn++) {
+        int32_t tokens[TAUGHT * (T + 1)];
+        uint8_t routes[CHOICES];
+        float values[CHOICES * DUO_MODULES];
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        strcpy(stage.teacher, "routes.h5");
+        stage.learn = learn;
+        stage.alpha = 0;
+        stage.teach = 1;
+        stage.lr = 0.1;
+        run r = start(&stage, 1);
+        random_model(r.model, 3);
+        duo_model_repack(r.model, DUO_ALL_GROUPS);
+        duo_teacher teacher = make_teacher(&r, tokens, routes);
+        make_values(tokens, routes, values);
+        ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
+        ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: holds no values"));
+        teacher.values = values;
+        teacher.unit = duo_teacher_unit(values, CHOICES, TWO);
+        ok(duo_trainer_teach(r.trainer, &teacher));
+        step(&r, 1);
+        const double before = r.report.router.teacher;
+        step(&r, 99);
+        ck_assert_double_lt(r.report.router.teacher, 0.4 * before);
+        ck_assert_double_gt(r.report.router.agree, 0.4); /* half of the choices have a label */
+        ck_assert_uint_eq(r.report.usage[DUO_MODULES + DUO_BIG], 6 * T); /* along the routes */
+        stop(&r);
+    }
+}
+END_TEST
+
+START_TEST(labels_and_units_by_hand)
+{
+    const float values[] = {INFINITY, 1, 1.5f, 2, 1, 1, 0, NAN, 3, 5, INFINITY, INFINITY};
+    uint8_t labels[4];
+    duo_teacher_labels(labels, values, 4, ALL_MODULES);
+    ck_assert(labels[0] == DUO_SMALL && labels[1] == DUO_SMALL && labels[2] == DUO_SKIP);
+    ck_assert_uint_eq(labels[3], DUO_NO_LABEL);
+    duo_teacher_labels(labels, values, 4, TWO);
+    ck_assert(labels[1] == DUO_SMALL && labels[2] == DUO_NO_LABEL);
+    ck_assert_double_eq_tol(duo_teacher_unit(values, 4, TWO), sqrt(0.25 / 2), 1e-12);
+    ck_assert_double_eq_tol(duo_teacher_unit(values, 4, ALL_MODULES), sqrt((0.25 + 2 + 9) / 5),
+                            1e-12);
+    ck_assert_double_eq(duo_teacher_unit(values + 9, 1, ALL_MODULES), 1);
+}
+END_TEST
+
 START_TEST(a_teacher_of_other_lengths_is_refused)
 {
     duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
@@ -307,6 +371,8 @@ int main(void)
         every_budget_has_a_threshold,
         calibration_does_not_depend_on_threads,
         routers_learn_from_a_teacher,
+        routers_learn_what_choices_are_worth,
+        labels_and_units_by_hand,
         a_teacher_of_other_lengths_is_refused,
     };
     return run_suite("router_stage", tests, sizeof tests / sizeof *tests);

@@ -5,38 +5,70 @@
 #
 # RUN is a run folder with a stage-duo.h5 and a recipe.conf, as checkpoints/paper-mini. Each router is
 # a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there,
-# and resumed when it was stopped.
-# The table goes to RUN/routers.tsv. Settings from the environment: DUO (the program), STEPS (300),
-# LR (1e-2), BATCH (16), WINDOWS (held-out, 64), TEACHER_WINDOWS (64), KEYS (further keys of every
-# router stage).
+# and resumed when it was stopped; so are what an oracle finds and what routers are taught by. The
+# table is made by `duo compare` of all of them and goes to RUN/routers.tsv.
 #
-#   plain       linear, soft Gumbel-softmax, squared budget loss
+#   plain       the paper's: linear, soft Gumbel-softmax, squared budget loss
 #   hard        the same with straight-through choices
 #   hinge, flops, lagrangian     other penalties
 #   balance     every layer held to the budget on its own
 #   hidden      a hidden layer of 64
 #   inputs      hidden, and previous route and position as inputs
+#   start       plain, that begins at the best fixed pattern of the budget, with a third of the learning rate
 #   told        hidden, told the budget: one router for all budgets
-#   teacher     taught by the oracle's routes of training text
-#   focal       the same by the focal loss
+#   teacher, teacher-free        taught the oracle's routes of training text; -free: of an oracle that
+#                                does not see the successor (duo oracle --goal label-free)
+#   gap, gap-free                taught at each state of those routes by how much the best completion
+#                                with big beats the best without
+#   focal       teacher by the focal loss
 #   mixture     plain, and the teacher's loss beside it
+#   rounds, rounds-free          on-policy: what each own choice is worth, learn, again; from random routes on
 #   small, all  modules trained along
+#
+# Settings from the environment: DUO (the program), STEPS (300) of a router, LR (1e-2), BATCH (16),
+# TEACHER_WINDOWS (64) of teachers, ROUNDS (3) of on-policy labels, each for its share of STEPS and on
+# ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) and WINDOWS (256), both held-out,
+# of the oracle and of the table, KEYS (further keys of every router stage), ROWS (further rows of
+# duo compare, as "dense:6:1=checkpoints/dense/stage-dense.h5").
 set -euo pipefail
 
 run=${1%/}
-budgets=${2:-4}
-variants=${3:-plain hard hinge flops lagrangian hidden inputs told teacher mixture}
-seeds=${4:-1}
+read -ra budgets <<<"${2:-4}"
+read -ra variants <<<"${3:-plain hard hinge flops lagrangian hidden inputs start told teacher-free gap-free rounds}"
+read -ra seeds <<<"${4:-1}"
 duo=${DUO:-build/src/cli/duo}
+steps=${STEPS:-300}
+rounds=${ROUNDS:-3}
 folder=$(dirname "$run")
 name=$(basename "$run")
-table=$run/routers.tsv
+base=$run/stage-duo.h5
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# goal VARIANT: what its oracle goes by
+goal() {
+    case $1 in
+    *-free) echo label-free ;;
+    *) echo target ;;
+    esac
+}
+
+# teacher VARIANT BUDGET: the file, which is made where it is missing
+teacher() {
+    local file
+    file=$run/teacher-$(goal "$1")-$2.h5
+    "$duo" oracle "$base" --budget "$2" --goal "$(goal "$1")" --values best --training \
+        --windows "${TEACHER_WINDOWS:-64}" --output "$file" >&2
+    echo "$file"
+}
+
+# fixed BUDGET: the best fixed pattern, as letters
+fixed() {
+    "$duo" inspect "$run/oracle.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
+}
+
 # keys VARIANT BUDGET: what the variant's stage adds to the plain one
 keys() {
-    local teacher="teacher = \"$run/teacher-$2.h5\""
     case $1 in
     plain) ;;
     hard) echo "straight_through = true" ;;
@@ -46,9 +78,11 @@ keys() {
     hidden) echo "router_hidden = 64" ;;
     inputs) echo "router_hidden = 64 router_inputs = \"previous,position\"" ;;
     told) echo "router_hidden = 64 router_inputs = budget" ;;
-    teacher) echo "$teacher alpha = 0" ;;
-    focal) echo "$teacher alpha = 0 focal = 2" ;;
-    mixture) echo "$teacher language = 1 teach = 0.1" ;;
+    teacher | teacher-free) echo "teacher = \"$(teacher "$1" "$2")\" alpha = 0" ;;
+    gap | gap-free) echo "teacher = \"$(teacher "$1" "$2")\" learn = gaps alpha = 0" ;;
+    focal) echo "teacher = \"$(teacher "$1" "$2")\" alpha = 0 focal = 2" ;;
+    mixture) echo "teacher = \"$(teacher "$1" "$2")\" language = 1 teach = 0.1" ;;
+    start) echo "start = \"$(fixed "$2")\" lr = $(awk -v lr="${LR:-1e-2}" 'BEGIN { print 0.3 * lr }')" ;;
     small) echo "train = \"router+small\" lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     all) echo "train = all lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     *)
@@ -58,75 +92,74 @@ keys() {
     esac
 }
 
-# train VARIANT BUDGET SEED RUN_NAME
-train() {
-    local more
-    more=$(keys "$1" "$2")
-    case $more in *teacher*)
-        [ -e "$run/teacher-$2.h5" ] ||
-            "$duo" oracle "$run/stage-duo.h5" --budget "$2" --training \
-                --windows "${TEACHER_WINDOWS:-64}" --output "$run/teacher-$2.h5" >&2
-        ;;
-    esac
+# stage RUN_NAME BUDGET SEED INIT STEPS KEYS: one run of one router stage
+stage() {
+    local resume=()
+    [ -e "$folder/$1/stage-router.h5" ] && return
     {
         sed '/^stage /,$d; /^name = /d; /^seed = /d; /^init = /d' "$run/recipe.conf"
-        echo "name = \"$4\""
+        echo "name = \"$1\""
         echo "seed = $3"
-        echo "init = \"$run/stage-duo.h5\""
-        echo "stage router { steps = ${STEPS:-300} batch_size = ${BATCH:-16} budget = $2"
-        case $more in *" lr = "*) ;; *) echo "lr = ${LR:-1e-2}" ;; esac
-        echo "val_every = 0 save_every = 0 val_windows = ${WINDOWS:-64} $more ${KEYS:-} }"
+        echo "init = \"$4\""
+        echo "stage router { steps = $5 batch_size = ${BATCH:-16} budget = $2"
+        case $6 in *" lr = "*) ;; *) echo "lr = ${LR:-1e-2}" ;; esac
+        echo "val_every = 0 save_every = 0 val_windows = 64 $6 ${KEYS:-} }"
     } >"$work/router.conf"
-    local resume=()
-    compgen -G "$folder/$4/step-*.h5" >/dev/null && resume=(--resume)
+    compgen -G "$folder/$1/step-*.h5" >/dev/null && resume=(--resume)
     "$duo" train "$work/router.conf" --checkpoints "$folder" "${resume[@]}" >&2
 }
 
-# rows VARIANT BUDGET SEED CHECKPOINT POLICY...: lines of the table
-rows() {
-    local variant=$1 budget=$2 seed=$3 checkpoint=$4 policy options=()
-    shift 4
-    for policy in "$@"; do options+=(--policy "$policy"); done
-    "$duo" eval "$checkpoint" "${options[@]}" --windows "${WINDOWS:-64}" \
-        --json "$work/eval.jsonl" >&2
-    awk -v OFS='\t' -v variant="$variant" -v budget="$budget" -v seed="$seed" '
-        function value(key) { # of a number or a text
-            if (!match($0, "\"" key "\":[^,}]*")) return "none"
-            text = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
-            gsub(/"/, "", text)
-            return text
-        }
-        function big(  shares, n, i, sum) {
-            match($0, /"big":\[[^]]*/)
-            n = split(substr($0, RSTART + 7, RLENGTH - 7), shares, ",")
-            for (i = 1; i <= n; i++) sum += shares[i]
-            return sprintf("%.4f", sum / n)
-        }
-        {
-            print variant, budget, seed, value("policy"), value("loss"), value("loss_error"), \
-                value("perplexity"), big(), value("flops_per_token"), value("tokens_per_s")
-        }' "$work/eval.jsonl"
+# on_policy VARIANT BUDGET SEED RUN_NAME: each round learns what the choices of the one before it were worth
+on_policy() {
+    local from=$base along labels trained layers round
+    layers=$(sed -n 's/^ *n_layers = //p' "$run/recipe.conf")
+    along=random:$(awk -v k="$2" -v l="$layers" 'BEGIN { printf "%.9g", k / l }')
+    for ((round = 1; round <= rounds; round++)); do
+        trained=$4
+        [ "$round" -lt "$rounds" ] && trained=$4-round$round
+        labels=$folder/$4-round$round.h5
+        if ! [ -e "$folder/$trained/stage-router.h5" ]; then
+            "$duo" oracle "$from" --along "$along" --values "${VALUES:-same}" --budget "$2" \
+                --goal "$(goal "$1")" --training --windows "${ROUND_WINDOWS:-128}" --seed "$3" \
+                --output "$labels" >&2
+            stage "$trained" "$2" "$3" "$from" $((steps / rounds)) \
+                "teacher = \"$labels\" learn = gaps alpha = 0"
+        fi
+        from=$folder/$trained/stage-router.h5
+        along=router
+        [ "${VALUES:-same}" = best ] && along=router:exact:$2
+    done
 }
 
-columns='variant\tbudget\tseed\tpolicy\tloss\tloss_error\tperplexity\tbig\tflops\ttokens_per_s'
-printf "$columns\n" >"$table.new"
-rows none none none "$run/stage-duo.h5" small random:0.5 big >>"$table.new"
-for seed in $seeds; do
-    for variant in $variants; do
-        for budget in $budgets; do
-            policies=(router router:raw "router:exact:$budget")
+# Its random patterns are no part of the table.
+"$duo" oracle "$base" --compare --windows "${ORACLE_WINDOWS:-16}" --random 2 --output "$run/oracle.h5" >&2
+rows=()
+for seed in "${seeds[@]}"; do
+    for variant in "${variants[@]}"; do
+        for budget in "${budgets[@]}"; do
             trained=$name-$variant-b$budget-s$seed
+            policy=router
+            trained_for=$budget
             if [ "$variant" = told ]; then # one run for all
-                policies=("router:$budget" "router:raw:$budget" "router:exact:$budget")
                 trained=$name-$variant-s$seed
+                policy=router:$budget
+                trained_for=${budgets[0]}
             fi
-            [ -e "$folder/$trained/stage-router.h5" ] ||
-                train "$variant" "$([ "$variant" = told ] && echo "${budgets%% *}" || echo "$budget")" \
-                    "$seed" "$trained"
-            rows "$variant" "$budget" "$seed" "$folder/$trained/stage-router.h5" \
-                "${policies[@]}" >>"$table.new"
+            case $variant in
+            rounds | rounds-free) on_policy "$variant" "$budget" "$seed" "$trained" ;;
+            *)
+                if ! [ -e "$folder/$trained/stage-router.h5" ]; then
+                    more=$(keys "$variant" "$trained_for")
+                    stage "$trained" "$trained_for" "$seed" "$base" "$steps" " $more"
+                fi
+                ;;
+            esac
+            rows+=(--row "$variant:$budget:$seed=$folder/$trained/stage-router.h5@$policy")
         done
     done
 done
-mv "$table.new" "$table"
-if command -v column >/dev/null; then column -t -s $'\t' "$table"; else cat "$table"; fi
+for row in ${ROWS:-}; do rows+=(--row "$row"); done
+asked=()
+for budget in "${budgets[@]}"; do asked+=(--budget "$budget"); done
+"$duo" compare "$base" --oracle "$run/oracle.h5" --windows "${WINDOWS:-256}" "${asked[@]}" \
+    "${rows[@]}" --output "$run/routers.tsv"

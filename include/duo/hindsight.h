@@ -25,6 +25,9 @@ typedef struct duo_estimate {
 
 /** Mean of n values, such as the means of sequences, and its standard error. */
 duo_estimate duo_estimate_mean(const double *values, size_t n);
+/** Mean of the differences a - b of n pairs, such as two policies' losses on the same sequences,
+ * and its standard error: what both have in common drops out. */
+duo_estimate duo_estimate_difference(const double *a, const double *b, size_t n);
 /** means (R) of loss (R, T), whose elements stand `stride` apart. */
 void duo_sequence_means(double *means, const float *loss, size_t R, size_t T, size_t stride);
 

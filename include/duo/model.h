@@ -167,6 +167,9 @@ void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
  *  failure *model is unchanged. */
 duo_status duo_model_add_routers(duo_model **model, const duo_config *config, uint64_t seed);
 
+/** Routers begin with the modules of a pattern (L) `lean` above the others: their biases. */
+void duo_model_lean(duo_model *model, const uint8_t *pattern, float lean);
+
 /** Rows of thresholds: one, or with the budget as an input one for each of 0..L big layers. */
 size_t duo_threshold_rows(const duo_config *config);
 /** The rule for n_big big layers per token, with thresholds interpolated between rows; routers
@@ -245,7 +248,13 @@ typedef enum duo_routing_kind {
  *     + teach * mean_ln -(1 - p_y)^focal log p_y            y = teacher[l, n], p = softmax(h)
  *
  * focal 0 is the cross-entropy; arXiv:1708.02002. Routes of a teacher that the routers do not know
- * count nothing.
+ * count nothing. With the values v (losses) of the modules at each state, in place of that
+ *
+ *     + teach * mean_ln sum_{m<k} H((h_m - h_k) - (v_k - v_m) / unit)
+ *
+ * over the modules whose value is finite: differences of logits regress gaps of loss. H is Huber's
+ * loss, e^2 / 2 up to |e| = huber and huber (|e| - huber / 2) beyond; the square alone where huber
+ * is 0.
  */
 typedef struct duo_router_loss {
     duo_penalty penalty;
@@ -254,6 +263,8 @@ typedef struct duo_router_loss {
     double multiplier[DUO_MODULES]; /**< lagrangian */
     double cost;                    /**< flops: c */
     const uint8_t *teacher;         /**< (B, T, L), or NULL */
+    const float *values;            /**< (B, T, L, DUO_MODULES) by module, or NULL */
+    double unit, huber;             /**< of values; unit > 0 */
 } duo_router_loss;
 
 typedef struct duo_routing {

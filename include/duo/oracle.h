@@ -109,6 +109,29 @@ duo_status duo_search_reference(const duo_model *model, const duo_sequences *seq
                                 uint64_t seed, size_t first_row, duo_reference *reference,
                                 duo_study_progress *progress, void *context);
 
+/** How a route goes on behind the module that is valued. */
+typedef enum duo_completion {
+    DUO_COMPLETE_BEST, /**< as is best within the budget */
+    DUO_COMPLETE_SAME  /**< as the routes at hand do; no budget */
+} duo_completion;
+
+/**
+ * What every choice along given routes is worth: at token n and layer l, behind the prefix
+ * routes[n, 0..l-1], the least score (the setting's goal) of the routes that go on with module m.
+ * Tokens see the keys and values that the routes (R, T, L) of the tokens before them lead to, so
+ * that these are the states of whoever chose the routes: of an oracle, or of a router, which learns
+ * from its own mistakes by them (arXiv:1011.0686). By the best completion the values are those of
+ * an oracle that takes over there; by the same, of changing one choice alone.
+ *
+ * values (R, T, L, DUO_MODULES) nats; infinity where no route within the budget goes on so, or the
+ * module is not among the setting's. Exhaustive. DUO_EINVAL for a setting, sequences or routes that
+ * do not fit; DUO_ENUMBER when no route of a token has a finite score.
+ */
+duo_status duo_search_values(const duo_model *model, const duo_sequences *sequences,
+                             const duo_search_setting *setting, duo_completion completion,
+                             const uint8_t *routes, float *values, duo_study_progress *progress,
+                             void *context);
+
 /** Sequences that a committed search decides together: the natural size of a piece of work. 1 where
  *  the search would be refused. */
 size_t duo_search_rows(const duo_model *model, const duo_sequences *sequences,

@@ -44,6 +44,13 @@ typedef enum duo_router_trains {
     DUO_TRAIN_ALL
 } duo_router_trains;
 
+/** What routers learn from a teacher's file. */
+typedef enum duo_lesson {
+    DUO_LEARN_ROUTES, /**< to choose as its routes do */
+    DUO_LEARN_LABELS, /**< to choose the module of the least value at each state of its routes */
+    DUO_LEARN_GAPS    /**< by how much: differences of logits regress differences of values */
+} duo_lesson;
+
 typedef struct duo_stage_recipe {
     char name[DUO_NAME_MAX]; /**< the section's title */
     duo_stage_kind kind;     /**< key `kind`; by default what the title says */
@@ -76,6 +83,8 @@ typedef struct duo_stage_recipe {
     duo_router_inputs router_inputs;
     double budget_min, budget_max; /**< budget as an input: big layers per token, drawn evenly for
                                       each sequence; the target is then that of validation */
+    char start[DUO_PATH_MAX]; /**< pattern that new routers lean to, a letter per layer; "": none */
+    double lean;              /**< by so much their logits of its modules are above the others */
     duo_router_trains train;
     double router_lr; /**< peak learning rate of routers; 0: lr */
 
@@ -93,6 +102,9 @@ typedef struct duo_stage_recipe {
     size_t calibrate; /**< windows of training text for the thresholds at the end; 0: none */
 
     char teacher[DUO_PATH_MAX]; /**< routes file to learn from; "": none */
+    duo_lesson learn;           /**< labels and gaps need the file's values */
+    double huber;               /**< gaps: bound of Huber's loss in units of the gaps' root mean
+                                     square; 0: squares */
     double teach, focal; /**< weight of its loss; 0: cross-entropy, else the focal exponent */
     double language; /**< with a teacher: weight of the language model's loss. 0: the forward pass
                         follows the teacher's routes, else it mixes */

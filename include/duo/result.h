@@ -14,6 +14,8 @@
  *     /reference/{oracle,control,label_free}/routes [R, T, L+1, L], loss [R, T, L+1]
  *     /reference/expected [R, T, L+1], /reference/drawn [R, T]      reference searches
  *     /drawn [R, T]                           targets of a control in committed context
+ *     /values [R, T, L, 3]                    of skip, small, big along the first policy's routes:
+ *                                             duo_search_values
  *     /fixed/patterns [L+1, L], /fixed/loss [L+1]
  *
  * with attributes that say how they were found. A file may be of work that is not finished: it
@@ -29,6 +31,7 @@ typedef struct duo_routes_origin {
     const char *method;     /**< "exact", "beam:8" */
     const char *goal;       /**< "target", "label-free" */
     const char *baselines;  /**< settings of those that are in the file */
+    const char *values;     /**< completions behind the values: "best", "same" */
     duo_module_set modules; /**< allowed */
     duo_hash model;         /**< duo_model_hash */
     duo_hash language;      /**< duo_model_hash_without_routers; zero: the model has none */
@@ -49,13 +52,22 @@ typedef struct duo_results {
     duo_named_trace *policies; /**< (n), at least one */
     duo_reference *reference;  /**< NULL: none */
     int32_t *drawn;            /**< (R, T), or NULL */
+    float *values;             /**< (R, T, L, DUO_MODULES), or NULL */
     duo_fixed *fixed;          /**< NULL: none; not yet known while its patterns are NULL */
 } duo_results;
 
-/** Room for n policies, zeroed, and as the flags say for the rest. The caller names the policies,
- *  and frees with duo_results_free. */
+/** What results hold beside their policies. */
+typedef enum duo_results_part {
+    DUO_RESULTS_REFERENCE = 1,
+    DUO_RESULTS_DRAWN = 2,
+    DUO_RESULTS_FIXED = 4,
+    DUO_RESULTS_VALUES = 8
+} duo_results_part;
+
+/** Room for n policies, zeroed, and for the parts (a sum of duo_results_part). The caller names the
+ *  policies, and frees with duo_results_free. */
 duo_status duo_results_create(duo_results *results, const duo_sequences *sequences, size_t L,
-                              size_t n, bool reference, bool drawn, bool fixed);
+                              size_t n, unsigned parts);
 void duo_results_free(duo_results *results);
 
 /** The policy of this name, or NULL. */
@@ -79,5 +91,13 @@ duo_status duo_results_resume(duo_results *results, const char *path,
  */
 duo_status duo_routes_read(const char *path_and_name, const duo_model *model, duo_hash model_hash,
                            duo_sequences *sequences, duo_trace *trace);
+
+/**
+ * Read what a reference search with fixed patterns left in a routes file. Checked against the model
+ * as duo_routes_read does; DUO_EDATA when the file is of no such search. The caller frees
+ * sequences, reference and fixed.
+ */
+duo_status duo_reference_read(const char *path, const duo_model *model, duo_hash model_hash,
+                              duo_sequences *sequences, duo_reference *reference, duo_fixed *fixed);
 
 #endif

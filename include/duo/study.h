@@ -73,6 +73,7 @@ typedef struct duo_policy {
     enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
     uint8_t pattern[128];
     double p[DUO_MODULES];
+    size_t first_row;     /**< random: what the first sequence counts as; 0 when parsed */
     duo_router_rule rule; /**< router */
     const char *path; /**< of a routes file, as duo_routes_read takes it; points into the text that
                            was parsed */

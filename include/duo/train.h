@@ -75,10 +75,22 @@ typedef struct duo_teacher {
     size_t R, T;
     const int32_t *tokens;
     const uint8_t *routes;
+    const float *values; /**< (R, T, L, DUO_MODULES): losses that each choice along the routes leads
+                              to, infinite where there is none; NULL: unknown */
+    double unit;         /**< what gaps are measured in: duo_teacher_unit */
 } duo_teacher;
 
+/** Root mean square of the differences of finite values between the router's modules; 1 when there
+ *  are none. A gap of that size is a difference of logits of 1. values (choices, DUO_MODULES). */
+double duo_teacher_unit(const float *values, size_t choices, duo_module_set modules);
+/** labels (choices) = the module of the least value among `modules`, the lower of equal ones;
+ *  DUO_NO_LABEL where less than two values are finite. */
+enum { DUO_NO_LABEL = 255 };
+void duo_teacher_labels(uint8_t *labels, const float *values, size_t choices,
+                        duo_module_set modules);
+
 /** The teacher of a stage whose recipe names one, before its first step; borrowed. Its T must be
- * the stage's seq_len: DUO_EINVAL. */
+ * the stage's seq_len, and it must know the values if they are to be learned: DUO_EINVAL. */
 duo_status duo_trainer_teach(duo_trainer *trainer, const duo_teacher *teacher);
 
 /** The moments, to save and to restore. Borrowed. */

@@ -332,6 +332,24 @@ static duo_status resolve_budgets(const view *v, const duo_config *model, duo_st
     return DUO_OK;
 }
 
+static duo_status resolve_start(const view *v, const duo_config *model,
+                                const duo_stage_recipe *stage)
+{
+    static const char letters[] = "-SsBb";
+    const size_t length = strlen(stage->start);
+    if (length == 0) return DUO_OK;
+    if (length != model->n_layers)
+        return fail(v, "start", "'%s' has %zu letters, the model %zu layers", stage->start, length,
+                    model->n_layers);
+    for (size_t l = 0; l < length; l++) {
+        const char *at = strchr(letters, stage->start[l]);
+        const duo_module module = at ? (duo_module)((at - letters + 1) / 2) : DUO_MODULES;
+        if (!at || !duo_module_in(stage->modules, module))
+            return fail(v, "start", "'%c' of layer %zu is none of the modules", stage->start[l], l);
+    }
+    return DUO_OK;
+}
+
 static duo_status resolve_router(const view *v, duo_stage_recipe *stage)
 {
     const unsigned long long steps = stage->steps, tau = stage->tau_tail, hard = stage->hard_tail;
@@ -345,6 +363,8 @@ static duo_status resolve_router(const view *v, duo_stage_recipe *stage)
         return fail(v, "train", "small is not among the modules");
     if (stage->teacher[0] && stage->language == 0 && stage->train != DUO_TRAIN_ROUTER)
         return fail(v, "train", "a teacher with language = 0 trains routers alone");
+    if (stage->learn != DUO_LEARN_ROUTES && !stage->teacher[0])
+        return fail(v, "learn", "there is no teacher");
     return DUO_OK;
 }
 
@@ -380,7 +400,8 @@ static duo_status resolve_targets(const view *v, const duo_config *model, duo_st
     if (stage->target[DUO_SKIP] < 0 && stage->target[DUO_SMALL] < 0 && stage->target[DUO_BIG] < 0)
         return fail(v, budget_key->name, "missing; a router needs a budget or a target");
     if (!(sum <= 1 + 1e-6)) return fail(v, "target_big", "the targets sum to %g, above 1", sum);
-    return resolve_router(v, stage);
+    const duo_status routers = resolve_router(v, stage);
+    return routers == DUO_OK ? resolve_start(v, model, stage) : routers;
 }
 
 static duo_status read_stage(const view *v, const duo_config *model, duo_stage_recipe *stage)

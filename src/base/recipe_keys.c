@@ -17,13 +17,14 @@ static const char *const arches[] = {"llama"};
 static const char *const precisions[] = {"fp32", "bf16"};
 static const char *const trains[] = {"router", "router+small", "all"};
 static const char *const penalties[] = {"squared", "hinge", "flops", "lagrangian"};
+static const char *const lessons[] = {"routes", "labels", "gaps"};
 static const char *const curves[] = {"constant", "linear", "cosine", "exponential"};
 
 static_assert(sizeof(duo_stage_kind) == sizeof(unsigned) && sizeof(duo_curve) == sizeof(unsigned) &&
                   sizeof(duo_arch) == sizeof(unsigned) &&
                   sizeof(duo_precision) == sizeof(unsigned) &&
                   sizeof(duo_router_trains) == sizeof(unsigned) &&
-                  sizeof(duo_penalty) == sizeof(unsigned),
+                  sizeof(duo_penalty) == sizeof(unsigned) && sizeof(duo_lesson) == sizeof(unsigned),
               "RECIPE_CHOICE copies an enum as an unsigned int");
 
 enum {
@@ -145,6 +146,11 @@ const recipe_key recipe_keys[] = {
      .meaning = "budget as an input: least big layers per token in training; none: 0"},
     {STAGE(SHARE, budget_max), .preset = "none", RANGE(0, 128), .stages = ROUTER,
      .meaning = "and the most; none: n_layers"},
+    {STAGE(PATH, start), .preset = "", .stages = ROUTER,
+     .meaning =
+         "pattern that new routers lean to, such as the best fixed one: B, S or - per layer"},
+    {STAGE(REAL, lean), .preset = "2", RANGE(0, 100), .stages = ROUTER,
+     .meaning = "by how much the logits of its modules begin above the others"},
     {STAGE(CHOICE, train), .preset = "router", CHOOSE(trains, DUO_TRAIN_ALL), .stages = ROUTER,
      .meaning = "what is trained"},
     {STAGE(REAL, router_lr), .preset = "0", RANGE(0, 10), .stages = ROUTER,
@@ -179,6 +185,11 @@ const recipe_key recipe_keys[] = {
      .meaning = "windows of training text that set the thresholds at the end; 0: none"},
     {STAGE(PATH, teacher), .preset = "", .stages = ROUTER,
      .meaning = "routes file of an oracle to learn from, in place of the sampler's text"},
+    {STAGE(CHOICE, learn), .preset = "routes", CHOOSE(lessons, DUO_LEARN_GAPS), .stages = ROUTER,
+     .meaning = "from the teacher: its routes, or of what choices along them are worth the best "
+                "(labels) or how much it is (gaps); these need duo oracle --values"},
+    {STAGE(REAL, huber), .preset = "0", RANGE(0, 1e6), .stages = ROUTER,
+     .meaning = "gaps: errors beyond so many root mean squares count linearly; 0: none do"},
     {STAGE(REAL, teach), .preset = "1", RANGE(0, 1e6), .stages = ROUTER,
      .meaning = "weight of the teacher's loss"},
     {STAGE(REAL, focal), .preset = "0", RANGE(0, 16), .stages = ROUTER,

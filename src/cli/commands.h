@@ -11,6 +11,7 @@ duo_status duo_cli_prepare(int argc, char **argv);
 duo_status duo_cli_train(int argc, char **argv);
 duo_status duo_cli_eval(int argc, char **argv);
 duo_status duo_cli_calibrate(int argc, char **argv);
+duo_status duo_cli_compare(int argc, char **argv);
 duo_status duo_cli_oracle(int argc, char **argv);
 duo_status duo_cli_choices(int argc, char **argv);
 duo_status duo_cli_generate(int argc, char **argv);

@@ -143,8 +143,8 @@ static duo_status measure(evaluation *e, size_t i)
 
 static duo_status measure_all(evaluation *e)
 {
-    duo_status status = duo_results_create(
-        &e->results, &e->sequences, e->model->params.config.n_layers, e->n, false, false, false);
+    duo_status status =
+        duo_results_create(&e->results, &e->sequences, e->model->params.config.n_layers, e->n, 0);
     for (size_t i = 0; i < e->n && status == DUO_OK; i++) status = measure(e, i);
     e->results.done = e->sequences.R;
     return status;
@@ -203,9 +203,9 @@ static bool agree(const evaluation *e, size_t i, duo_agreement *agreement)
 {
     const size_t reference = reference_of(e);
     if (reference == e->n || i == reference) return false;
-    duo_cli_agree(agreement, e->results.policies[i].trace.routes,
-                  e->results.policies[reference].trace.routes, e->sequences.R * e->sequences.T,
-                  e->results.L);
+    duo_agree(agreement, e->results.policies[i].trace.routes,
+              e->results.policies[reference].trace.routes, e->sequences.R * e->sequences.T,
+              e->results.L);
     return true;
 }
 

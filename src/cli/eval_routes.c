@@ -3,39 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* Of one layer: confused[a][b] choices were a where the reference's were b. */
-static double macro_f1(uint64_t confused[DUO_MODULES][DUO_MODULES])
-{
-    double sum = 0;
-    size_t taken = 0;
-    for (size_t m = 0; m < DUO_MODULES; m++) {
-        uint64_t own = 0, wanted = 0;
-        for (size_t k = 0; k < DUO_MODULES; k++) {
-            own += confused[m][k];
-            wanted += confused[k][m];
-        }
-        if (own + wanted == 0) continue;
-        sum += 2 * (double)confused[m][m] / (double)(own + wanted);
-        taken++;
-    }
-    return sum / (double)taken;
-}
-
-void duo_cli_agree(duo_agreement *agreement, const uint8_t *routes, const uint8_t *reference,
-                   size_t n, size_t L)
-{
-    *agreement = (duo_agreement){0};
-    for (size_t l = 0; l < L; l++) {
-        uint64_t confused[DUO_MODULES][DUO_MODULES] = {{0}}, same = 0;
-        for (size_t i = 0; i < n; i++) confused[routes[i * L + l]][reference[i * L + l]]++;
-        for (size_t m = 0; m < DUO_MODULES; m++) same += confused[m][m];
-        agreement->layer[l].accuracy = (double)same / (double)n;
-        agreement->layer[l].macro_f1 = macro_f1(confused);
-        agreement->accuracy += agreement->layer[l].accuracy / (double)L;
-        agreement->macro_f1 += agreement->layer[l].macro_f1 / (double)L;
-    }
-}
-
 void duo_cli_json_agreement(FILE *out, const duo_agreement *agreement, size_t L)
 {
     fprintf(out, ",\"agreement\":%.6f,\"agreement_macro_f1\":%.6f,\"agreement_by_layer\":[",

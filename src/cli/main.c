@@ -19,6 +19,7 @@ static const struct {
     {"eval", duo_cli_eval, "checkpoint + tokens -> loss, perplexity, shares under policies"},
     {"calibrate", duo_cli_calibrate, "checkpoint + budget -> thresholds of its routers"},
     {"oracle", duo_cli_oracle, "checkpoint + tokens -> the best route of every token"},
+    {"compare", duo_cli_compare, "routers of one model + its oracle -> one table"},
     {"choices", duo_cli_choices, "held-out text -> a multiple choice for eval"},
     {"generate", duo_cli_generate, "checkpoint + prompt -> text, and the route of each token"},
     {"probe", duo_cli_probe, "checkpoint + tokens + routes -> losses, logits, gradients"},

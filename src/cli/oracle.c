@@ -75,6 +75,13 @@ duo_status duo_cli_oracle(int argc, char **argv)
          DUO_OPTION_TEXT, &o.goal, 0, 0},
         {"--control", NULL, "also search for targets drawn from the all-big model: its hindsight",
          DUO_OPTION_FLAG, &o.control, 0, 0},
+        {"--values", "HOW",
+         "also write what every choice along the routes is worth, for routers to learn from: best, "
+         "by the best completion within the budget; same, by a change of one choice alone",
+         DUO_OPTION_TEXT, &o.values, 0, 0},
+        {"--along", "POLICY",
+         "of the routes of this policy in place of the oracle's: router, router:exact:K, ...",
+         DUO_OPTION_TEXT, &o.along, 0, 0},
         {"--compare", NULL, "hold it against fixed and random patterns at every number of big",
          DUO_OPTION_FLAG, &o.compare, 0, 0},
         {"--fixed", "HOW", "fixed patterns: all, or beam:W (default: all up to 10 layers, beam:8)",

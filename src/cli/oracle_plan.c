@@ -69,7 +69,36 @@ static duo_status read_context(duo_oracle_study *s)
     return DUO_OK;
 }
 
+static duo_status read_values(duo_oracle_study *s)
+{
+    const duo_oracle_options *o = s->options;
+    if (o->along && !o->values)
+        return duo_fail(DUO_EUSAGE, "--along: names the routes whose --values are wanted");
+    if (!o->values) return DUO_OK;
+    if (strcmp(o->values, "same") == 0)
+        s->completion = DUO_COMPLETE_SAME;
+    else if (strcmp(o->values, "best") != 0)
+        return duo_fail(DUO_EUSAGE, "--values: '%s' is neither best nor same", o->values);
+    if (s->in_reference || o->compare || o->control || o->schedules.n > 0)
+        return duo_fail(DUO_EUSAGE,
+                        "--values: are of one search in committed context, without --control");
+    if (s->setting.method != DUO_SEARCH_EXACT)
+        return duo_fail(DUO_EUSAGE, "--values: need the exact method");
+    return DUO_OK;
+}
+
 /* After the model is known. */
+static duo_status read_along(duo_oracle_study *s)
+{
+    const duo_oracle_options *o = s->options;
+    if (!o->along) return DUO_OK;
+    const duo_status status = duo_policy_parse(&s->along, o->along, s->model);
+    if (status == DUO_OK && s->along.kind == DUO_POLICY_FILE)
+        return duo_fail(DUO_EUSAGE, "--along: routes of a policy, not of a file");
+    return status;
+}
+
+/* Likewise. */
 static duo_status read_fixed(duo_oracle_study *s)
 {
     const duo_oracle_options *o = s->options;
@@ -99,6 +128,7 @@ static duo_status read_options(duo_oracle_study *s)
     duo_status status = read_modules(s);
     if (status == DUO_OK) status = read_method(s);
     if (status == DUO_OK) status = read_context(s);
+    if (status == DUO_OK) status = read_values(s);
     if (status == DUO_OK && duo_budget_parse(&s->setting.budget, o->budget) != DUO_OK)
         status = DUO_EUSAGE;
     s->setting.max_nodes = o->max_nodes;
@@ -118,6 +148,7 @@ static duo_entry *add(duo_oracle_study *s, duo_entry_kind kind, const char *labe
 
 static void add_policy(duo_oracle_study *s, const char *text)
 {
+    if (s->n > 0 && strcmp(s->entries[0].label, text) == 0) return;
     duo_entry *e = add(s, DUO_ENTRY_POLICY, text, DUO_ANY_BIG);
     duo_policy_parse(&e->policy, text, s->model); /* a name that every model has, or its routers */
 }
@@ -137,6 +168,14 @@ static duo_status set_schedule(const duo_oracle_study *s, duo_entry *e, const ch
             (duo_budget){DUO_BUDGET_COUNT, DUO_BIG, (double)counts[t], (double)counts[t]};
     free(counts);
     return status;
+}
+
+/* Where values are wanted along the routes of a policy, that takes the oracle's place. */
+static void add_along(duo_oracle_study *s)
+{
+    char name[64];
+    duo_cli_policy_group(name, &s->along);
+    add(s, DUO_ENTRY_POLICY, name, DUO_ANY_BIG)->policy = s->along;
 }
 
 /* The oracle itself: what the budget or the one schedule asks for. */
@@ -206,7 +245,11 @@ static duo_status list_policies(duo_oracle_study *s)
     s->entries =
         calloc(AROUND + o->schedules.n + PER_BUDGET * (config->n_layers + 1), sizeof *s->entries);
     if (!s->entries) return duo_fail(DUO_ENOMEM, "no memory for the policies");
-    duo_status status = add_oracle(s, s->in_reference ? DUO_ENTRY_CURVE : DUO_ENTRY_SEARCH);
+    duo_status status = DUO_OK;
+    if (o->along)
+        add_along(s);
+    else
+        status = add_oracle(s, s->in_reference ? DUO_ENTRY_CURVE : DUO_ENTRY_SEARCH);
     if (status == DUO_OK && o->control) status = add_control(s);
     add_policy(s, "small");
     add_policy(s, "big");
@@ -218,16 +261,18 @@ static duo_status list_policies(duo_oracle_study *s)
 static duo_status create_results(duo_oracle_study *s)
 {
     const duo_oracle_options *o = s->options;
-    const duo_status status =
-        duo_results_create(&s->results, &s->sequences, s->model->params.config.n_layers, s->n,
-                           s->in_reference, o->control, o->compare);
+    const unsigned parts =
+        (s->in_reference ? DUO_RESULTS_REFERENCE : 0u) | (o->control ? DUO_RESULTS_DRAWN : 0u) |
+        (o->compare ? DUO_RESULTS_FIXED : 0u) | (o->values ? DUO_RESULTS_VALUES : 0u);
+    const duo_status status = duo_results_create(&s->results, &s->sequences,
+                                                 s->model->params.config.n_layers, s->n, parts);
     for (size_t i = 0; i < s->n && status == DUO_OK; i++) {
         const duo_entry *e = &s->entries[i];
         duo_named_trace *p = &s->results.policies[i];
         if (e->big == DUO_ANY_BIG)
             snprintf(p->name, sizeof p->name, "%s", e->label);
         else
-            snprintf(p->name, sizeof p->name, "%s-%d", e->label, e->big);
+            snprintf(p->name, sizeof p->name, "%.50s-%d", e->label, e->big);
     }
     return status;
 }
@@ -262,6 +307,7 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
         .method = s->method,
         .goal = o->goal,
         .baselines = text[0] ? text : NULL,
+        .values = o->values,
         .modules = s->setting.modules,
         .model = duo_model_hash(s->model),
         .tokens = tokens,
@@ -285,6 +331,7 @@ duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *
         status = duo_cli_open_model(o->checkpoint, precision, &s->checkpoint, &s->model);
     if (status == DUO_OK) status = read_fixed(s);
     if (status == DUO_OK) status = read_reference(s);
+    if (status == DUO_OK) status = read_along(s);
     if (status == DUO_OK)
         status = duo_budget_check(&s->setting.budget, s->setting.modules, &s->model->params.config);
     if (status == DUO_OK)

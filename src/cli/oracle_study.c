@@ -143,8 +143,19 @@ static duo_status run_entry(duo_oracle_study *s, size_t i, size_t first, size_t 
     case DUO_ENTRY_POLICY:
         break;
     }
+    policy.first_row = first;
     return duo_evaluate(s->model, &part, &policy, s->options->seed, s->options->rows, &trace, show,
                         progress);
+}
+
+/* What each choice along the first policy's routes is worth. */
+static duo_status run_values(duo_oracle_study *s, size_t first, size_t n, unit_progress *progress)
+{
+    const size_t choices = first * s->sequences.T * s->results.L;
+    const duo_sequences part = duo_sequences_rows(&s->sequences, first, n);
+    return duo_search_values(s->model, &part, &s->setting, s->completion,
+                             s->results.policies[0].trace.routes + choices,
+                             s->results.values + choices * DUO_MODULES, show, progress);
 }
 
 /* All positions of some sequences, into their place of the whole. */
@@ -175,13 +186,14 @@ static duo_status run_unit(duo_oracle_study *s, size_t n, unit_progress *progres
     progress->first = (first - s->resumed) * T;
     progress->tokens = n * T;
     progress->part = 0;
-    progress->parts = s->n + s->in_reference;
+    progress->parts = s->n + s->in_reference + (s->results.values != NULL);
     if (s->in_reference) {
         status = run_reference(s, first, n, progress);
         progress->part++;
     }
     for (size_t i = 0; i < s->n && status == DUO_OK; i++, progress->part++)
         status = run_entry(s, i, first, n, progress);
+    if (s->results.values && status == DUO_OK) status = run_values(s, first, n, progress);
     if (status == DUO_OK) s->results.done += n;
     return status;
 }

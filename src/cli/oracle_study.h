@@ -10,6 +10,7 @@
 typedef struct duo_oracle_options {
     const char *checkpoint, *budget, *context, *reference, *method, *goal, *modules, *precision;
     const char *output, *difficulty, *json, *tsv, *fixed;
+    const char *values, *along; /**< NULL: none */
     duo_list schedules;
     duo_cli_windows windows;
     bool training; /**< windows of training text */
@@ -34,7 +35,7 @@ enum { DUO_ANY_BIG = -1 };
 /** One policy of a study. */
 typedef struct duo_entry {
     duo_entry_kind kind;
-    char label[48];       /**< "fixed": the policy's name without its budget */
+    char label[64];       /**< "fixed": the policy's name without its budget */
     int big;              /**< number of big FFNs, in a comparison; DUO_ANY_BIG otherwise */
     duo_budget budget;    /**< of searches and curves, */
     duo_budget *schedule; /**< (T) or by position; owned */
@@ -51,8 +52,10 @@ typedef struct duo_oracle_study {
     duo_sequences sequences;
     duo_search_setting setting;
     uint8_t reference[128];
-    bool in_reference; /**< context */
-    size_t beam;       /**< of the fixed patterns; 0: all */
+    bool in_reference;         /**< context */
+    size_t beam;               /**< of the fixed patterns; 0: all */
+    duo_completion completion; /**< behind values */
+    duo_policy along;          /**< in the oracle's place, where values are wanted of its routes */
     size_t n;
     duo_entry *entries;  /**< (n) */
     duo_results results; /**< its policies belong to the entries */

@@ -4,7 +4,7 @@
 
 #include "duo/checkpoint.h"
 
-static duo_status check_values(const duo_cli_teacher *t, const duo_config *config)
+static duo_status check_routes(const duo_cli_teacher *t, const duo_config *config)
 {
     const char *path = duo_store_path(t->file);
     const size_t R = t->routes.R, T = t->routes.T, L = config->n_layers;
@@ -19,6 +19,18 @@ static duo_status check_values(const duo_cli_teacher *t, const duo_config *confi
     return DUO_OK;
 }
 
+static duo_status open_values(duo_cli_teacher *t, const duo_config *config)
+{
+    const size_t R = t->routes.R, T = t->routes.T, L = config->n_layers;
+    const duo_dataset *values = NULL;
+    const duo_status status = duo_store_require(t->file, "/values", DUO_F32,
+                                                (duo_shape){4, {R, T, L, DUO_MODULES}}, &values);
+    if (status != DUO_OK) return status;
+    t->routes.values = values->data;
+    t->routes.unit = duo_teacher_unit(t->routes.values, R * T * L, config->router_modules);
+    return DUO_OK;
+}
+
 static duo_status check_origin(const duo_cli_teacher *t, const duo_model *model)
 {
     const char *found = NULL;
@@ -27,7 +39,9 @@ static duo_status check_origin(const duo_cli_teacher *t, const duo_model *model)
     if (status != DUO_OK) return status;
     duo_hash_text(whole, duo_model_hash(model));
     duo_hash_text(language, duo_model_hash_without_routers(model));
-    if (strcmp(found, whole) != 0 && strcmp(found, language) != 0)
+    const duo_attribute *of = duo_store_attribute(t->file, "/", "language_hash");
+    const bool same = of && of->type == DUO_ATTR_TEXT && strcmp(of->text, language) == 0;
+    if (!same && strcmp(found, whole) != 0 && strcmp(found, language) != 0)
         duo_warn("%s: its routes were found for another model", duo_store_path(t->file));
     return DUO_OK;
 }
@@ -51,7 +65,8 @@ duo_status duo_cli_teacher_open(duo_cli_teacher *t, const char *path, const duo_
     if (status != DUO_OK) return status;
     t->routes.tokens = tokens->data;
     t->routes.routes = routes->data;
-    status = check_values(t, config);
+    status = check_routes(t, config);
+    if (status == DUO_OK && duo_store_find(t->file, "/values")) status = open_values(t, config);
     return status == DUO_OK && fresh ? check_origin(t, model) : status;
 }
 

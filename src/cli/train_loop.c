@@ -257,12 +257,24 @@ static duo_status remember_losses(duo_training *s, const duo_stage_recipe *stage
     return duo_losses_create(&s->losses, stage->spike_window, before, n);
 }
 
+static duo_status add_routers(duo_training *s, const duo_stage_recipe *stage,
+                              const duo_config *wanted)
+{
+    const size_t L = s->recipe->model.n_layers;
+    uint8_t pattern[128];
+    duo_status status = duo_model_add_routers(&s->model, wanted, s->recipe->seed);
+    if (status != DUO_OK || wanted->router_modules == 0 || !stage->start[0]) return status;
+    status = duo_routes_pattern(pattern, L, stage->start);
+    if (status == DUO_OK) duo_model_lean(s->model, pattern, (float)stage->lean);
+    return status;
+}
+
 static duo_status enter_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     duo_status status = DUO_OK;
     const duo_config wanted = duo_stage_config(stage, &s->model->params.config);
     if (!duo_config_same_routers(&wanted, &s->model->params.config))
-        status = duo_model_add_routers(&s->model, &wanted, s->recipe->seed);
+        status = add_routers(s, stage, &wanted);
     if (status == DUO_OK && stage->kind == DUO_STAGE_ROUTER) duo_calibration_clear(s->model);
     if (status == DUO_OK) status = sampler_create(s, stage);
     if (status == DUO_OK)

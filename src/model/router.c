@@ -167,6 +167,16 @@ void duo_router_backward(const duo_tree *gradient, float *dh, float *dhidden, co
                                   true);
 }
 
+void duo_model_lean(duo_model *model, const uint8_t *pattern, float lean)
+{
+    duo_module codes[DUO_MODULES];
+    const size_t M = duo_router_codes(codes, &model->params.config);
+    for (size_t l = 0; l < model->params.config.n_layers; l++)
+        for (size_t m = 0; m < M; m++)
+            duo_tree_at(&model->weights, l, DUO_P_ROUTER_BIAS)[m] =
+                codes[m] == pattern[l] ? lean : 0;
+}
+
 /* ---------------------------------------------------------------- choice */
 
 size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config)

@@ -181,16 +181,61 @@ static double focus(double p, double focal)
     return focal == 0 ? 1 : pow(1 - p, focal);
 }
 
+/* How far the difference of logits m and k is from their gap. False: there is none. */
+static bool gap_error(double *error, const wanted *w, const duo_router_loss *loss, const float *h,
+                      const float *values, size_t m, size_t k)
+{
+    const double v_m = (double)values[w->codes[m]], v_k = (double)values[w->codes[k]];
+    if (!isfinite(v_m) || !isfinite(v_k)) return false;
+    *error = ((double)h[m] - (double)h[k]) - (v_k - v_m) / loss->unit;
+    return true;
+}
+
+static double huber(double error, double bound)
+{
+    const double size = fabs(error);
+    return bound == 0 || size <= bound ? error * error / 2 : bound * (size - bound / 2);
+}
+
+static double huber_slope(double error, double bound)
+{
+    return bound == 0 || fabs(error) <= bound ? error : error > 0 ? bound : -bound;
+}
+
+static double regression(const wanted *w, const duo_router_loss *loss, const float *h,
+                         const float *values)
+{
+    double sum = 0, error = 0;
+    for (size_t k = 1; k < w->M; k++)
+        for (size_t m = 0; m < k; m++)
+            if (gap_error(&error, w, loss, h, values, m, k)) sum += huber(error, loss->huber);
+    return sum;
+}
+
+/* What the teacher says of one row of one layer. */
+typedef struct lesson {
+    const uint8_t *route; /* or NULL */
+    const float *values;  /* (DUO_MODULES), or NULL */
+} lesson;
+
+static lesson lesson_of(const duo_router_loss *loss, size_t choice)
+{
+    return (lesson){loss->teacher ? loss->teacher + choice : NULL,
+                    loss->values ? loss->values + choice * DUO_MODULES : NULL};
+}
+
 /* The terms of one row of one layer, added up. */
 static void add_row(duo_router_terms *terms, const wanted *w, const duo_router_loss *loss,
-                    const float *h, const float *p, const uint8_t *teacher)
+                    const float *h, const float *p, lesson from)
 {
     const double lse = log_sum(h, p, w->M);
     terms->z += lse * lse;
-    const size_t y = teacher ? row_of(w, *teacher) : w->M;
-    if (y == w->M) return;
-    terms->teacher += focus((double)p[y], loss->focal) * (lse - (double)h[y]);
-    terms->agree += largest(h, w->M) == y;
+    const size_t y = from.route ? row_of(w, *from.route) : w->M;
+    if (from.values)
+        terms->teacher += regression(w, loss, h, from.values);
+    else if (y < w->M)
+        terms->teacher += focus((double)p[y], loss->focal) * (lse - (double)h[y]);
+    if (y < w->M) terms->agree += largest(h, w->M) == y;
 }
 
 void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_router_terms *terms)
@@ -206,7 +251,7 @@ void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_
             sum.balance += balance_of(&w, pass->shares + (b * L + l) * w.M);
             for (size_t n = b * T; n < (b + 1) * T; n++)
                 add_row(&sum, &w, loss, s->logits + n * w.M, s->clean + n * w.M,
-                        loss->teacher ? loss->teacher + n * L + l : NULL);
+                        lesson_of(loss, n * L + l));
         }
         sum.balance /= (double)L;
         sum.z /= (double)(L * T);
@@ -220,26 +265,44 @@ void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_
 
 /* ---------------------------------------------------------------- gradient */
 
+/* What -(1 - p_y)^f log p_y pulls at: its slope by p_y, times p_y. */
+static double pull_of(double p_y, double log_p, double f)
+{
+    double pull = -focus(p_y, f);
+    if (f > 0 && p_y < 1) pull += f * p_y * pow(1 - p_y, f - 1) * log_p;
+    return pull;
+}
+
+static void regression_gradient(float *dh, const wanted *w, const duo_router_loss *loss,
+                                double scale, const float *h, const float *values)
+{
+    double error = 0;
+    for (size_t k = 1; k < w->M; k++)
+        for (size_t m = 0; m < k; m++) {
+            if (!gap_error(&error, w, loss, h, values, m, k)) continue;
+            const float d = (float)(loss->teach * scale * huber_slope(error, loss->huber));
+            dh[m] += d;
+            dh[k] -= d;
+        }
+}
+
 /* dh_m of one row. Through a softmax p: p_m (d_m - sum_k p_k d_k). */
 static void row_gradient(float *dh, const wanted *w, const duo_router_loss *loss,
                          const double slope[DUO_MODULES], double scale, const float *h,
-                         const float *p, const uint8_t *teacher)
+                         const float *p, lesson from)
 {
-    const size_t M = w->M, y = teacher ? row_of(w, *teacher) : M;
-    double mean = 0, pull = 0;
+    const size_t M = w->M, y = from.route && !from.values ? row_of(w, *from.route) : M;
+    double mean = 0;
     for (size_t m = 0; m < M; m++) mean += (double)p[m] * slope[m];
     const double lse = loss->z > 0 || y < M ? log_sum(h, p, M) : 0;
-    if (y < M) { /* p_y d/dp_y of -(1 - p_y)^f log p_y */
-        const double p_y = (double)p[y], log_p = (double)h[y] - lse, f = loss->focal;
-        pull = -focus(p_y, f);
-        if (f > 0 && p_y < 1) pull += f * p_y * pow(1 - p_y, f - 1) * log_p;
-    }
+    const double pull = y < M ? pull_of((double)p[y], (double)h[y] - lse, loss->focal) : 0;
     for (size_t m = 0; m < M; m++) {
         const double p_m = (double)p[m];
         double d = p_m * (slope[m] - mean) + loss->z * scale * 2 * lse * p_m;
         if (y < M) d += loss->teach * scale * pull * ((m == y ? 1 : 0) - p_m);
         dh[m] += (float)d;
     }
+    if (from.values) regression_gradient(dh, w, loss, scale, h, from.values);
 }
 
 void duo_router_loss_backward(float *dlogits, const duo_pass *pass, const duo_routing *routing,
@@ -263,6 +326,6 @@ void duo_router_loss_backward(float *dlogits, const duo_pass *pass, const duo_ro
         }
         for (size_t n = b * T; n < (b + 1) * T; n++)
             row_gradient(dlogits + n * w.M, &w, &loss, slope, per_row, s->logits + n * w.M,
-                         s->clean + n * w.M, loss.teacher ? loss.teacher + n * L + l : NULL);
+                         s->clean + n * w.M, lesson_of(&loss, n * L + l));
     }
 }

@@ -12,6 +12,15 @@ duo_estimate duo_estimate_mean(const double *values, size_t n)
     return (duo_estimate){mean, n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : NAN};
 }
 
+duo_estimate duo_estimate_difference(const double *a, const double *b, size_t n)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += a[i] - b[i];
+    const double mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) squares += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
+    return (duo_estimate){mean, n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : NAN};
+}
+
 void duo_sequence_means(double *means, const float *loss, size_t R, size_t T, size_t stride)
 {
     for (size_t r = 0; r < R; r++) {
@@ -34,13 +43,6 @@ static bool all_take(const duo_route_curve *curve, size_t tokens, size_t L, size
         for (size_t l = 0; l < L; l++)
             if (curve->routes[(n * (L + 1) + big) * L + l] != m) return false;
     return true;
-}
-
-/* Differences a - b of means of sequences, (R) each. */
-static duo_estimate difference(const double *a, const double *b, double *scratch, size_t R)
-{
-    for (size_t r = 0; r < R; r++) scratch[r] = a[r] - b[r];
-    return duo_estimate_mean(scratch, R);
 }
 
 static bool all_finite(const double *means, size_t n)
@@ -69,9 +71,9 @@ static void measure_budget(duo_hindsight *h, size_t b, const duo_reference *refe
     }
     h->oracle[b] = duo_estimate_mean(m->oracle, R);
     h->label_free[b] = duo_estimate_mean(m->label_free, R);
-    h->gain[b] = difference(m->big, m->oracle, m->scratch, R);
-    h->control[b] = difference(m->big_drawn, m->control, m->scratch, R);
-    h->label_free_gain[b] = difference(m->big, m->label_free, m->scratch, R);
+    h->gain[b] = duo_estimate_difference(m->big, m->oracle, R);
+    h->control[b] = duo_estimate_difference(m->big_drawn, m->control, R);
+    h->label_free_gain[b] = duo_estimate_difference(m->big, m->label_free, R);
     for (size_t r = 0; r < R; r++)
         m->scratch[r] = m->big[r] - m->oracle[r] - (m->big_drawn[r] - m->control[r]);
     h->corrected[b] = duo_estimate_mean(m->scratch, R);

@@ -105,7 +105,7 @@ static void choose_routes(const duo_policy *policy, uint8_t *routes, size_t firs
     if (policy->kind == DUO_POLICY_PATTERN)
         duo_routes_repeat(routes, n * T, L, policy->pattern);
     else if (policy->kind == DUO_POLICY_RANDOM)
-        duo_routes_random(routes, n, T, L, policy->p, seed, 0, first);
+        duo_routes_random(routes, n, T, L, policy->p, seed, 0, policy->first_row + first);
 }
 
 duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,

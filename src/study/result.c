@@ -25,17 +25,20 @@ static duo_status create_policies(duo_results *results, size_t n)
 }
 
 duo_status duo_results_create(duo_results *results, const duo_sequences *sequences, size_t L,
-                              size_t n, bool reference, bool drawn, bool fixed)
+                              size_t n, unsigned parts)
 {
     const size_t tokens = sequences->R * sequences->T;
+    const bool reference = parts & DUO_RESULTS_REFERENCE, drawn = parts & DUO_RESULTS_DRAWN,
+               fixed = parts & DUO_RESULTS_FIXED, values = parts & DUO_RESULTS_VALUES;
     *results = (duo_results){.sequences = sequences, .L = L};
     duo_status status = create_policies(results, n);
     if (status != DUO_OK) goto done;
     if (reference) results->reference = calloc(1, sizeof *results->reference);
     if (drawn) results->drawn = calloc(tokens, sizeof *results->drawn);
     if (fixed) results->fixed = calloc(1, sizeof *results->fixed);
+    if (values) results->values = calloc(tokens * L * DUO_MODULES, sizeof *results->values);
     if ((reference && !results->reference) || (drawn && !results->drawn) ||
-        (fixed && !results->fixed))
+        (fixed && !results->fixed) || (values && !results->values))
         status = duo_fail(DUO_ENOMEM, "no memory for the results of %zu tokens", tokens);
     else if (reference)
         status = duo_reference_create(results->reference, sequences, L);
@@ -52,6 +55,7 @@ void duo_results_free(duo_results *results)
     if (results->reference) duo_reference_free(results->reference);
     free(results->reference);
     free(results->drawn);
+    free(results->values);
     duo_fixed_free(results->fixed);
     free(results->fixed);
     *results = (duo_results){0};
@@ -119,9 +123,13 @@ static bool array_at(const duo_results *results, size_t i, row_array *array)
         return true;
     }
     if (results->reference) i -= REFERENCE_ARRAYS;
-    if (i > 0 || !results->drawn) return false;
-    *array =
-        (row_array){"/drawn", DUO_I32, {2, {results->done, results->sequences->T}}, results->drawn};
+    const size_t R = results->done, T = results->sequences->T;
+    if (results->drawn && i-- == 0) {
+        *array = (row_array){"/drawn", DUO_I32, {2, {R, T}}, results->drawn};
+        return true;
+    }
+    if (!results->values || i > 0) return false;
+    *array = (row_array){"/values", DUO_F32, {4, {R, T, results->L, DUO_MODULES}}, results->values};
     return true;
 }
 
@@ -131,7 +139,7 @@ typedef struct setting_text {
     const char *name, *value;
 } setting_text;
 
-enum { MOST_SETTINGS = 13 };
+enum { MOST_SETTINGS = 14 };
 
 typedef struct described {
     char hash[33], language[33], tokens[33], modules[16], seed[24], sequences[24];
@@ -161,6 +169,7 @@ static void describe(described *d, const duo_routes_origin *origin, size_t R)
         {"method", origin->method},
         {"goal", origin->goal},
         {"baselines", origin->baselines},
+        {"values", origin->values},
         {"seed", d->seed},
         {"sequences", d->sequences},
     };
@@ -354,12 +363,30 @@ static duo_status check_values(const duo_store *file, const duo_dataset *routes,
     return DUO_OK;
 }
 
+static duo_status read_sequences(const duo_store *file, const duo_config *config,
+                                 duo_sequences *sequences)
+{
+    const duo_dataset *tokens = NULL;
+    const duo_status status =
+        duo_store_require(file, "/tokens", DUO_I32, (duo_shape){2, {0, 0}}, &tokens);
+    if (status != DUO_OK) return status;
+    const size_t R = tokens->shape.size[0], columns = tokens->shape.size[1];
+    if (R == 0 || columns < 2)
+        return duo_fail(DUO_EDATA, "%s: /tokens holds no sequence", duo_store_path(file));
+    *sequences =
+        (duo_sequences){.R = R, .T = columns - 1, .tokens = malloc(R * columns * sizeof(int32_t))};
+    if (!sequences->tokens)
+        return duo_fail(DUO_ENOMEM, "%s: no memory for its tokens", duo_store_path(file));
+    memcpy(sequences->tokens, tokens->data, R * columns * sizeof(int32_t));
+    return duo_sequences_check(sequences, config, DUO_EDATA, duo_store_path(file));
+}
+
 /* name NULL: the file's first policy. */
 static duo_status read_policy(const duo_store *file, const char *name, const duo_config *config,
                               duo_sequences *sequences, duo_trace *trace)
 {
     const size_t L = config->n_layers;
-    const duo_dataset *tokens = NULL, *routes = NULL, *loss = NULL;
+    const duo_dataset *routes = NULL, *loss = NULL;
     char path[2][NAME_BYTES] = {"/routes", "/loss"};
     if (name) {
         const int a = snprintf(path[0], NAME_BYTES, "/policies/%s/routes", name);
@@ -368,24 +395,13 @@ static duo_status read_policy(const duo_store *file, const char *name, const duo
             return duo_fail(DUO_EINVAL, "%s: holds no policy %s; duo inspect lists them",
                             duo_store_path(file), name);
     }
-    duo_status status =
-        duo_store_require(file, "/tokens", DUO_I32, (duo_shape){2, {0, 0}}, &tokens);
+    duo_status status = read_sequences(file, config, sequences);
     if (status != DUO_OK) return status;
-    const size_t R = tokens->shape.size[0], columns = tokens->shape.size[1];
-    if (R == 0 || columns < 2)
-        return duo_fail(DUO_EDATA, "%s: /tokens holds no sequence", duo_store_path(file));
-    const size_t T = columns - 1;
+    const size_t R = sequences->R, T = sequences->T;
     status = duo_store_require(file, path[0], DUO_U8, (duo_shape){3, {R, T, L}}, &routes);
     if (status == DUO_OK)
         status = duo_store_require(file, path[1], DUO_F32, (duo_shape){2, {R, T}}, &loss);
     if (status == DUO_OK) status = check_values(file, routes, loss);
-    if (status != DUO_OK) return status;
-
-    *sequences = (duo_sequences){.R = R, .T = T, .tokens = malloc(R * columns * sizeof(int32_t))};
-    if (!sequences->tokens)
-        return duo_fail(DUO_ENOMEM, "%s: no memory for its tokens", duo_store_path(file));
-    memcpy(sequences->tokens, tokens->data, R * columns * sizeof(int32_t));
-    status = duo_sequences_check(sequences, config, DUO_EDATA, duo_store_path(file));
     if (status == DUO_OK) status = duo_trace_create(trace, sequences, L);
     if (status != DUO_OK) return status;
     memcpy(trace->routes, routes->data, R * T * L);
@@ -413,5 +429,61 @@ duo_status duo_routes_read(const char *path_and_name, const duo_model *model, du
     if (status == DUO_OK) return DUO_OK;
     duo_sequences_free(sequences);
     duo_trace_free(trace);
+    return status;
+}
+
+/* ---------------------------------------------------------------- a reference search of a file */
+
+static duo_status read_reference(const duo_store *file, const duo_config *config,
+                                 duo_sequences *sequences, duo_reference *reference)
+{
+    const size_t L = config->n_layers;
+    const duo_dataset *data = NULL;
+    duo_status status = read_sequences(file, config, sequences);
+    if (status == DUO_OK) status = duo_reference_create(reference, sequences, L);
+    duo_results view = {.sequences = sequences, .L = L, .done = sequences->R};
+    view.reference = reference;
+    row_array a;
+    for (size_t i = 0; status == DUO_OK && array_at(&view, i, &a); i++) {
+        status = duo_store_require(file, a.name, a.type, a.shape, &data);
+        if (status == DUO_OK) memcpy(a.data, data->data, data->count * duo_type_size(a.type));
+    }
+    const size_t modules = sequences->R * sequences->T * (L + 1) * L;
+    for (size_t i = 0; i < modules && status == DUO_OK; i++)
+        if (reference->oracle.routes[i] >= DUO_MODULES)
+            status =
+                duo_fail(DUO_EDATA, "%s: /reference/oracle/routes holds %d, which is no module",
+                         duo_store_path(file), (int)reference->oracle.routes[i]);
+    return status;
+}
+
+static duo_status check_patterns(const duo_fixed *fixed, const char *path)
+{
+    for (size_t i = 0; i < (fixed->L + 1) * fixed->L; i++)
+        if (fixed->patterns[i] >= DUO_MODULES)
+            return duo_fail(DUO_EDATA, "%s: /fixed/patterns holds %d, which is no module", path,
+                            (int)fixed->patterns[i]);
+    return DUO_OK;
+}
+
+duo_status duo_reference_read(const char *path, const duo_model *model, duo_hash model_hash,
+                              duo_sequences *sequences, duo_reference *reference, duo_fixed *fixed)
+{
+    duo_store *file = NULL;
+    *fixed = (duo_fixed){0};
+    *sequences = (duo_sequences){0};
+    *reference = (duo_reference){0};
+    duo_status status = duo_store_open(&file, path, DUO_KIND_ROUTES);
+    if (status == DUO_OK) status = check_version(file, 1);
+    if (status == DUO_OK) status = check_model(file, model_hash);
+    if (status == DUO_OK)
+        status = read_reference(file, &model->params.config, sequences, reference);
+    if (status == DUO_OK) status = resume_fixed(fixed, file, model->params.config.n_layers);
+    if (status == DUO_OK) status = check_patterns(fixed, path);
+    duo_store_close(file);
+    if (status == DUO_OK) return DUO_OK;
+    duo_fixed_free(fixed);
+    duo_sequences_free(sequences);
+    duo_reference_free(reference);
     return status;
 }

@@ -52,8 +52,7 @@ static void count_widths(const duo_search *s, size_t T, double widths[DUO_MAX_LE
         memcpy(of_budget, counts.prefixes, sizeof of_budget);
         if (setting->method == DUO_SEARCH_BEAM) duo_beam_widths(s, &counts, of_budget);
         for (size_t l = 0; l <= s->L; l++) {
-            if (setting->method == DUO_SEARCH_GREEDY)
-                of_budget[l] = fmin(of_budget[l], (double)s->most_list);
+            if (s->most_list > 0) of_budget[l] = fmin(of_budget[l], (double)s->most_list);
             widths[l] = fmax(widths[l], of_budget[l]);
         }
     }

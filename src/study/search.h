@@ -27,7 +27,7 @@ typedef struct duo_search {
     const duo_search_setting *setting;
     size_t L, V;
     size_t cells;     /**< of a root: 1, or L+1 for one of every number of big FFNs */
-    size_t most_list; /**< greedy: routes next to a route */
+    size_t most_list; /**< routes of a root, where they are listed; 0: they are those of the rule */
     duo_route_tree tree;
     duo_route_roots roots; /**< room for what the search was sized for */
     duo_budget_rule rule;  /**< of these roots */

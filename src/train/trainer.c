@@ -31,7 +31,8 @@ struct duo_trainer {
     float *noise;            /* (micro_batch, T, L, M) */
     float *loss;             /* (micro_batch, T) */
     float *budgets;          /* (micro_batch) share of big */
-    uint8_t *labels;         /* (micro_batch, T, L) the teacher's routes */
+    uint8_t *path, *labels;  /* (micro_batch, T, L) the teacher's routes, and what is learned */
+    float *values;           /* (micro_batch, T, L, DUO_MODULES) the teacher's */
     duo_router_terms *terms; /* (micro_batch) */
     double cost;             /* of a flops penalty */
     double *soft_usage;      /* (L, DUO_MODULES) */
@@ -73,7 +74,10 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
     if (router) {
         t->noise = DUO_TAKE(arena, float, B *T *L *duo_module_count(c->router_modules));
         t->budgets = DUO_TAKE(arena, float, B);
+        t->path = DUO_TAKE(arena, uint8_t, B * T * L);
         t->labels = DUO_TAKE(arena, uint8_t, B * T * L);
+        if (stage->learn != DUO_LEARN_ROUTES)
+            t->values = DUO_TAKE(arena, float, B *T *L *DUO_MODULES);
         t->terms = DUO_TAKE(arena, duo_router_terms, B);
         t->soft_usage = DUO_TAKE(arena, double, L *DUO_MODULES);
     }
@@ -148,6 +152,11 @@ duo_status duo_trainer_teach(duo_trainer *t, const duo_teacher *teacher)
     if (teacher->R == 0 || teacher->T != t->stage.seq_len)
         return duo_fail(DUO_EINVAL, "%s: %zu sequences of %zu tokens; stage %s has seq_len %zu",
                         t->stage.teacher, teacher->R, teacher->T, t->stage.name, t->stage.seq_len);
+    if (t->stage.learn != DUO_LEARN_ROUTES && !teacher->values)
+        return duo_fail(DUO_EINVAL,
+                        "%s: holds no values, from which stage %s is to learn; duo oracle --values "
+                        "writes them",
+                        t->stage.teacher, t->stage.name);
     t->teacher = teacher;
     return DUO_OK;
 }
@@ -179,7 +188,7 @@ static duo_routing routing_of(const duo_trainer *t, const duo_progress *progress
     duo_routing routing = {.kind = DUO_ROUTING_GIVEN, .routes = t->routes};
     if (stage->kind != DUO_STAGE_ROUTER) return routing;
     if (follows(stage)) {
-        routing.routes = t->labels;
+        routing.routes = t->path;
     } else {
         routing.kind = DUO_ROUTING_GUMBEL;
         routing.noise = stage->noise ? t->noise : NULL;
@@ -194,7 +203,12 @@ static duo_routing routing_of(const duo_trainer *t, const duo_progress *progress
                                      .teach = t->teacher ? stage->teach : 0,
                                      .focal = stage->focal,
                                      .cost = t->cost,
-                                     .teacher = t->teacher ? t->labels : NULL};
+                                     .teacher = t->teacher ? t->labels : NULL,
+                                     .huber = stage->huber};
+    if (t->teacher && stage->learn == DUO_LEARN_GAPS) {
+        routing.loss.values = t->values;
+        routing.loss.unit = t->teacher->unit;
+    }
     memcpy(routing.loss.target, stage->target, sizeof stage->target);
     memcpy(routing.loss.multiplier, progress->multiplier, sizeof progress->multiplier);
     return routing;
@@ -234,21 +248,36 @@ static void draw_routes(duo_trainer *t, uint64_t seed, uint64_t step, size_t fir
     }
 }
 
-/* Sequences `index` .. of the run: the sampler's, or the teacher's with their routes, all of them
- * once before any again. */
+/* Row b of the micro-batch is row `row` of the teacher's file. */
+static void draw_lesson(duo_trainer *t, size_t b, size_t row)
+{
+    const duo_teacher *from = t->teacher;
+    const size_t T = from->T, choices = T * t->params->config.n_layers;
+    uint8_t *path = t->path + b * choices, *labels = t->labels + b * choices;
+    memcpy(t->tokens + b * (T + 1), from->tokens + row * (T + 1), (T + 1) * sizeof *t->tokens);
+    memcpy(path, from->routes + row * choices, choices);
+    if (t->stage.learn == DUO_LEARN_ROUTES) {
+        memcpy(labels, path, choices);
+        return;
+    }
+    float *values = t->values + b * choices * DUO_MODULES;
+    memcpy(values, from->values + row * choices * DUO_MODULES,
+           choices * DUO_MODULES * sizeof *values);
+    duo_teacher_labels(labels, values, choices, t->params->config.router_modules);
+}
+
+/* Sequences `index` .. of the run: the sampler's, or the teacher's with what it has to say of them,
+ * all of them once before any again. */
 static void draw_sequences(duo_trainer *t, uint64_t index)
 {
-    const size_t B = t->stage.micro_batch, T = t->stage.seq_len, L = t->params->config.n_layers;
+    const size_t B = t->stage.micro_batch, T = t->stage.seq_len;
     for (size_t b = 0; b < B; b++, index++) {
-        int32_t *tokens = t->tokens + b * (T + 1);
         if (!t->teacher) {
-            duo_sampler_sequence(t->sampler, index, tokens);
+            duo_sampler_sequence(t->sampler, index, t->tokens + b * (T + 1));
             continue;
         }
         const uint64_t R = t->teacher->R;
-        const size_t row = (size_t)duo_permute(t->seed, DUO_RNG_WINDOW, index / R, R, index % R);
-        memcpy(tokens, t->teacher->tokens + row * (T + 1), (T + 1) * sizeof *tokens);
-        memcpy(t->labels + b * T * L, t->teacher->routes + row * T * L, T * L);
+        draw_lesson(t, b, (size_t)duo_permute(t->seed, DUO_RNG_WINDOW, index / R, R, index % R));
     }
 }
 

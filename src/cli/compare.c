@@ -1,0 +1,414 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "common.h"
+#include "compare_study.h"
+#include "duo/kernels.h"
+#include "duo/number.h"
+#include "options.h"
+
+typedef struct compare_options {
+    const char *checkpoint, *oracle, *output, *against;
+    duo_list budgets, rows;
+    duo_cli_windows windows;
+    size_t batch;
+    uint64_t seed;
+} compare_options;
+
+/* A row as the user wrote it: NAME:BUDGET:SEED=CHECKPOINT[@POLICY]. */
+typedef struct wanted_row {
+    char name[64], checkpoint[1024], policy[96]; /* policy "": router, or big without routers */
+    size_t big;
+    uint64_t seed;
+} wanted_row;
+
+typedef struct compare_run {
+    const compare_options *options;
+    duo_checkpoint *checkpoint;
+    duo_model *model;
+    duo_sequences sequences, there; /* the comparison's and the oracle's */
+    duo_reference reference;
+    duo_fixed patterns;
+    duo_comparison table;
+} compare_run;
+
+/* ---------------------------------------------------------------- options */
+
+static duo_status not_a_row(const char *text)
+{
+    return duo_fail(DUO_EUSAGE, "--row: '%s' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]", text);
+}
+
+/* The piece up to one of the delimiter, which is passed; false when it is empty or too long. */
+static bool take_piece(char *piece, size_t room, const char **text, char delimiter)
+{
+    const char *end = strchr(*text, delimiter);
+    const size_t n = end ? (size_t)(end - *text) : 0;
+    if (n == 0 || n >= room) return false;
+    memcpy(piece, *text, n);
+    piece[n] = '\0';
+    *text = end + 1;
+    return true;
+}
+
+static duo_status read_row(wanted_row *row, const char *text, size_t L)
+{
+    char budget[32], seed[32];
+    uint64_t big = 0;
+    const char *rest = text;
+    *row = (wanted_row){.policy = ""};
+    if (!take_piece(row->name, sizeof row->name, &rest, ':') ||
+        !take_piece(budget, sizeof budget, &rest, ':') ||
+        !take_piece(seed, sizeof seed, &rest, '=') ||
+        duo_number_u64(&big, budget) != DUO_NUMBER_OK || big > L ||
+        duo_number_u64(&row->seed, seed) != DUO_NUMBER_OK || row->seed == 0)
+        return not_a_row(text);
+    row->big = (size_t)big;
+    const char *policy = strrchr(rest, '@');
+    const size_t n = policy ? (size_t)(policy - rest) : strlen(rest);
+    if (n == 0 || n >= sizeof row->checkpoint || (policy && strlen(policy) > sizeof row->policy))
+        return not_a_row(text);
+    memcpy(row->checkpoint, rest, n);
+    row->checkpoint[n] = '\0';
+    if (policy) strcpy(row->policy, policy + 1);
+    return DUO_OK;
+}
+
+static duo_status read_budgets(compare_run *c)
+{
+    const size_t L = c->table.L, n = c->options->budgets.n;
+    if (n == 0 || n > L + 1)
+        return duo_fail(DUO_EUSAGE, "--budget: 1 to %zu numbers of big layers are needed", L + 1);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t big = 0;
+        const char *text = c->options->budgets.text[i];
+        if (duo_number_u64(&big, text) != DUO_NUMBER_OK || big > L)
+            return duo_fail(DUO_EUSAGE, "--budget: '%s' is no number of big layers, 0..%zu", text,
+                            L);
+        c->table.budgets[c->table.n_budgets++] = (size_t)big;
+    }
+    return DUO_OK;
+}
+
+/* ---------------------------------------------------------------- one policy */
+
+/* The fastest batch tells the speed: others were held up by what else the machine does. */
+typedef struct stopwatch {
+    duo_cli_task task;
+    double last, best; /* seconds; tokens per second */
+    uint64_t done;
+} stopwatch;
+
+static void tick(void *context, uint64_t done, uint64_t total)
+{
+    stopwatch *w = context;
+    const double now = duo_cli_seconds(), rate = (double)(done - w->done) / (now - w->last);
+    if (rate > w->best) w->best = rate;
+    w->last = now;
+    w->done = done;
+    duo_cli_task_progress(&w->task, done, total);
+}
+
+static duo_status run_policy(const compare_run *c, const duo_model *model,
+                             const duo_sequences *sequences, const char *text, duo_trace *trace,
+                             bool *router, double *tokens_per_s)
+{
+    duo_policy policy;
+    duo_status status = duo_policy_parse(&policy, text, model);
+    if (status == DUO_OK && policy.kind == DUO_POLICY_FILE)
+        status = duo_fail(DUO_EUSAGE, "--row: %s: routes of a file are no policy of a model", text);
+    if (status == DUO_OK)
+        status = duo_trace_create(trace, sequences, model->params.config.n_layers);
+    if (status != DUO_OK) return status;
+    stopwatch watch = {.task = {.name = text, .unit = "tokens"}};
+    watch.last = watch.task.started = duo_cli_seconds();
+    status = duo_evaluate(model, sequences, &policy, c->options->seed, c->options->batch, trace,
+                          tick, &watch);
+    duo_cli_progress_end();
+    *router = policy.kind == DUO_POLICY_ROUTER;
+    if (tokens_per_s) *tokens_per_s = watch.best;
+    return status;
+}
+
+static duo_compared empty_row(const char *name, size_t big, uint64_t seed)
+{
+    duo_compared row = {.big = big,
+                        .seed = seed,
+                        .seeds = 1,
+                        .raw = NAN,
+                        .tokens_per_s = NAN,
+                        .accuracy = NAN,
+                        .macro_f1 = NAN,
+                        .spread = NAN};
+    snprintf(row.name, sizeof row.name, "%s", name);
+    return row;
+}
+
+static duo_status measure(const compare_run *c, duo_compared *row, const duo_model *model,
+                          const duo_sequences *sequences, const char *policy)
+{
+    duo_trace trace = {0};
+    bool router = false;
+    duo_status status =
+        run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
+    if (status == DUO_OK)
+        status = duo_compared_measure(row, &trace, sequences, &model->params.config, router);
+    duo_trace_free(&trace);
+    return status;
+}
+
+/* ---------------------------------------------------------------- yardsticks */
+
+/* What the oracle's search found at one number of big layers. */
+static duo_status read_curve(const compare_run *c, duo_compared *row, const duo_route_curve *curve)
+{
+    const size_t N = c->there.R * c->there.T, L = c->table.L;
+    duo_trace trace = {0};
+    duo_status status = duo_trace_create(&trace, &c->there, L);
+    for (size_t i = 0; i < N && status == DUO_OK; i++) {
+        trace.loss[i] = curve->loss[i * (L + 1) + row->big];
+        memcpy(trace.routes + i * L, curve->routes + (i * (L + 1) + row->big) * L, L);
+        if (!isfinite(trace.loss[i]))
+            status = duo_fail(DUO_EINVAL, "%s: has no route of %zu big layers", c->options->oracle,
+                              row->big);
+    }
+    if (status == DUO_OK)
+        status = duo_compared_measure(row, &trace, &c->there, &c->model->params.config, false);
+    duo_trace_free(&trace);
+    return status;
+}
+
+static duo_status measure_budget(compare_run *c, size_t big)
+{
+    duo_comparison *t = &c->table;
+    char pattern[160] = "pattern:", random[48];
+    const size_t L = t->L, length = strlen(pattern);
+    for (size_t l = 0; l < L; l++) pattern[length + l] = "-SB"[c->patterns.patterns[big * L + l]];
+    pattern[length + L] = '\0';
+    snprintf(random, sizeof random, "random:%.9g", (double)big / (double)L);
+    t->fixed[big] = t->fixed_there[big] = empty_row("best fixed", big, 0);
+    t->oracle[big] = empty_row("oracle", big, 0);
+    t->free[big] = empty_row("label-free", big, 0);
+    duo_compared *draw = &t->rows[t->n++];
+    *draw = empty_row("random", big, 0);
+    duo_status status = measure(c, draw, c->model, &c->sequences, random);
+    if (status == DUO_OK) status = measure(c, &t->fixed[big], c->model, &c->sequences, pattern);
+    if (status == DUO_OK) status = measure(c, &t->fixed_there[big], c->model, &c->there, pattern);
+    if (status == DUO_OK) status = read_curve(c, &t->oracle[big], &c->reference.oracle);
+    if (status == DUO_OK) status = read_curve(c, &t->free[big], &c->reference.label_free);
+    return status;
+}
+
+static duo_status measure_yardsticks(compare_run *c)
+{
+    duo_comparison *t = &c->table;
+    t->big = t->big_there = empty_row("all-big", t->L, 0);
+    t->small = empty_row("all-small", 0, 0);
+    duo_status status = duo_hindsight_measure(&t->hindsight, &c->reference, &c->there, t->L);
+    if (status == DUO_OK) status = measure(c, &t->big, c->model, &c->sequences, "big");
+    if (status == DUO_OK) status = measure(c, &t->big_there, c->model, &c->there, "big");
+    if (status == DUO_OK) status = measure(c, &t->small, c->model, &c->sequences, "small");
+    for (size_t i = 0; i < t->n_budgets && status == DUO_OK; i++)
+        status = measure_budget(c, t->budgets[i]);
+    return status;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+/* The policy without thresholds, if it is a router's and has any. */
+static bool without_thresholds(char raw[96], const char *policy)
+{
+    const size_t n = strlen("router");
+    if (strncmp(policy, "router", n) != 0 || strstr(policy, ":exact") || strstr(policy, ":raw"))
+        return false;
+    return snprintf(raw, 96, "router:raw%.80s", policy + n) < 96;
+}
+
+/* How far the choices are those of the oracle at that budget, where both have made them. */
+static duo_status hold_against_oracle(const compare_run *c, duo_compared *row,
+                                      const duo_model *model, const char *policy)
+{
+    const size_t N = c->there.R * c->there.T, L = c->table.L;
+    duo_trace own = {0}, oracle = {0};
+    duo_agreement agreement;
+    bool router = false;
+    duo_status status = run_policy(c, model, &c->there, policy, &own, &router, NULL);
+    if (status == DUO_OK) status = duo_trace_create(&oracle, &c->there, L);
+    for (size_t i = 0; i < N && status == DUO_OK; i++)
+        memcpy(oracle.routes + i * L, c->reference.oracle.routes + (i * (L + 1) + row->big) * L, L);
+    if (status == DUO_OK) {
+        duo_agree(&agreement, own.routes, oracle.routes, N, L);
+        row->accuracy = agreement.accuracy;
+        row->macro_f1 = agreement.macro_f1;
+    }
+    duo_trace_free(&own);
+    duo_trace_free(&oracle);
+    return status;
+}
+
+static duo_status measure_row(compare_run *c, const wanted_row *wanted)
+{
+    duo_checkpoint *checkpoint = NULL;
+    duo_model *model = NULL;
+    char raw[96];
+    duo_compared *row = &c->table.rows[c->table.n++], without = empty_row("raw", wanted->big, 1);
+    *row = empty_row(wanted->name, wanted->big, wanted->seed);
+    duo_status status = duo_cli_open_model(wanted->checkpoint, DUO_FP32, &checkpoint, &model);
+    if (status != DUO_OK) return status;
+    const duo_config *config = &model->params.config;
+    const bool routers = config->router_modules != 0;
+    const char *policy = wanted->policy[0] ? wanted->policy : routers ? "router" : "big";
+    if (config->vocab_size != c->model->params.config.vocab_size)
+        status = duo_fail(DUO_EINVAL, "%s: has another vocabulary than %s", wanted->checkpoint,
+                          c->options->checkpoint);
+    if (status == DUO_OK) status = measure(c, row, model, &c->sequences, policy);
+    if (status == DUO_OK && without_thresholds(raw, policy)) {
+        status = measure(c, &without, model, &c->there, raw);
+        row->raw = without.share;
+    }
+    if (status == DUO_OK && routers && config->n_layers == c->table.L)
+        status = hold_against_oracle(c, row, model, policy);
+    duo_compared_free(&without);
+    duo_model_free(model);
+    duo_checkpoint_close(checkpoint);
+    return status;
+}
+
+static duo_status measure_rows(compare_run *c)
+{
+    const duo_list *rows = &c->options->rows;
+    duo_status status = DUO_OK;
+    wanted_row wanted;
+    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) /* before long work */
+        status = read_row(&wanted, rows->text[i], c->table.L);
+    if (status == DUO_OK) status = measure_yardsticks(c);
+    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) {
+        read_row(&wanted, rows->text[i], c->table.L);
+        status = measure_row(c, &wanted);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- all */
+
+static duo_status create_table(compare_run *c)
+{
+    duo_comparison *t = &c->table;
+    t->against = c->options->against;
+    t->rows = calloc(t->n_budgets + c->options->rows.n, sizeof *t->rows);
+    t->fixed = calloc(4 * (t->L + 1), sizeof *t->fixed);
+    if (!t->rows || !t->fixed) return duo_fail(DUO_ENOMEM, "no memory for the table");
+    t->fixed_there = t->fixed + t->L + 1;
+    t->oracle = t->fixed + 2 * (t->L + 1);
+    t->free = t->fixed + 3 * (t->L + 1);
+    return DUO_OK;
+}
+
+static duo_status open_all(compare_run *c)
+{
+    const compare_options *o = c->options;
+    duo_status status = duo_cli_check_output(o->output);
+    if (status == DUO_OK)
+        status = duo_cli_open_model(o->checkpoint, DUO_FP32, &c->checkpoint, &c->model);
+    if (status != DUO_OK) return status;
+    c->table.L = c->model->params.config.n_layers;
+    status = read_budgets(c);
+    if (status == DUO_OK) status = create_table(c);
+    if (status == DUO_OK)
+        status = duo_reference_read(o->oracle, c->model, duo_model_hash(c->model), &c->there,
+                                    &c->reference, &c->patterns);
+    if (status == DUO_OK)
+        status = duo_cli_cut_windows(&c->sequences, NULL, &o->windows, DUO_HELD_OUT, c->checkpoint);
+    return status;
+}
+
+static void close_all(compare_run *c)
+{
+    duo_comparison *t = &c->table;
+    for (size_t i = 0; i < t->n; i++) duo_compared_free(&t->rows[i]);
+    for (size_t i = 0; t->fixed && i < 4 * (t->L + 1); i++) duo_compared_free(&t->fixed[i]);
+    duo_compared_free(&t->big);
+    duo_compared_free(&t->big_there);
+    duo_compared_free(&t->small);
+    duo_hindsight_free(&t->hindsight);
+    free(t->rows);
+    free(t->fixed);
+    duo_fixed_free(&c->patterns);
+    duo_reference_free(&c->reference);
+    duo_sequences_free(&c->there);
+    duo_sequences_free(&c->sequences);
+    duo_model_free(c->model);
+    duo_checkpoint_close(c->checkpoint);
+}
+
+static duo_status compare(const compare_options *options, int argc, char **argv)
+{
+    compare_run c = {.options = options};
+    duo_status status = open_all(&c);
+    if (status == DUO_OK) status = measure_rows(&c);
+    if (status == DUO_OK) status = duo_comparison_print(&c.table);
+    if (status == DUO_OK && options->output)
+        status = duo_comparison_write(&c.table, options->output, argc, argv);
+    close_all(&c);
+    return status;
+}
+
+duo_status duo_cli_compare(int argc, char **argv)
+{
+    compare_options o = {.windows.n = 256, .batch = 8, .seed = 1, .against = "plain"};
+    bool help = false;
+    const duo_positional positionals[] = {
+        {"CHECKPOINT", "the model whose routers are compared, without them", &o.checkpoint, NULL,
+         false},
+    };
+    const duo_option options[] = {
+        {"--oracle", "FILE", "what duo oracle CHECKPOINT --compare --output FILE wrote (needed)",
+         DUO_OPTION_TEXT, &o.oracle, 0, 0},
+        {"--budget", "K", "big layers per token; repeatable (needed)", DUO_OPTION_REPEATED,
+         &o.budgets, 0, 0},
+        {"--row", "NAME:K:SEED=FILE[@P]",
+         "a checkpoint under a policy (default: its router, or big), trained for the budget K; "
+         "rows of one name and budget are seeds of one another; repeatable",
+         DUO_OPTION_REPEATED, &o.rows, 0, 0},
+        {"--against", "NAME", "rows that all others are held against (default plain)",
+         DUO_OPTION_TEXT, &o.against, 0, 0},
+        {"--windows", "N", "held-out windows, spread evenly (default 256)", DUO_OPTION_SIZE,
+         &o.windows.n, 2, 1e9},
+        {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
+         &o.windows.T, 1, 1e9},
+        {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
+         DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
+        {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
+         0, 0},
+        {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.batch, 1, 1e6},
+        {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
+        {"--output", "FILE", "write all rows tab-separated", DUO_OPTION_TEXT, &o.output, 0, 0},
+    };
+    const duo_command command = {
+        .name = "compare",
+        .description =
+            "Hold routers against each other, against fixed and random routes, and against an\n"
+            "oracle with and without its hindsight: losses on the same held-out text, differences\n"
+            "with paired standard errors over sequences, shares, FLOPs and speed, in one table.",
+        .example = "duo compare checkpoints/paper-mini/stage-duo.h5 --oracle oracle.h5 --budget 6 "
+                   "--row plain:6:1=checkpoints/plain-6/stage-router.h5",
+        .positionals = positionals,
+        .n_positionals = sizeof positionals / sizeof *positionals,
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    duo_status status = duo_options_parse(&command, argc, argv, &help);
+    if (status == DUO_OK && !help) {
+        if (!o.oracle) {
+            status = duo_fail(DUO_EUSAGE, "--oracle is missing; see duo compare --help");
+        } else {
+            status = duo_kernels_start(0);
+            if (status == DUO_OK) status = compare(&o, argc, argv);
+            duo_kernels_stop();
+        }
+    }
+    duo_options_free(&command);
+    return status;
+}
