@@ -20,7 +20,7 @@ typedef enum duo_bench_part {
     DUO_BENCH_KERNELS,  /**< each kernel, and its error against a plain loop in double */
     DUO_BENCH_STEP,     /**< the training step, and the time of its kernels outside of it */
     DUO_BENCH_ROUTING,  /**< time by share of big beside the FLOP model */
-    DUO_BENCH_ORACLE,   /**< tokens whose best route is found per second */
+    DUO_BENCH_ORACLE,   /**< cost of the exact search by depth, modules and context */
     DUO_BENCH_GENERATE, /**< tokens per second of decoding beside the walk over the weights */
     DUO_BENCH_MEMORY,   /**< peak memory of a short run beside what is predicted */
     DUO_BENCH_PARTS
@@ -42,7 +42,7 @@ typedef struct duo_bench_row {
     double seconds;            /**< of one call, median */
     double error;              /**< largest deviation from a plain loop in double, over the root
                                     mean square of the right results */
-    double tokens_per_s;       /**< of a training step */
+    double tokens_per_s;       /**< of a training step, of a search */
     double part_of_step;       /**< of a kernel: its calls' share of the step's time */
     double off_chord;          /**< of a point of the routing curve: time over the straight line
                                     between its ends, less 1 */
@@ -54,7 +54,8 @@ typedef struct duo_bench_setting {
     size_t repeats;        /**< samples of a figure, at least 1; the median counts */
     double sample_seconds; /**< calls are repeated within a sample until it is this long */
     bool quick;            /**< small shapes: to see that everything works, not how fast */
-    const char *match;     /**< of kernels and steps, only those whose name holds this; NULL: all */
+    const char *match;     /**< of kernels, steps and searches, only those whose name holds this;
+                              NULL: all */
     const int *threads;    /**< numbers of threads to measure with */
     size_t n_threads;
     const duo_precision *precisions; /**< of matrix products */

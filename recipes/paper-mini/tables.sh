@@ -10,7 +10,8 @@ json_value='
         text = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
         gsub(/"/, "", text)
         return text == "null" ? "nan" : text
-    }'
+    }
+    function places(number) { return number == "nan" ? number : sprintf("%.4f", number) }'
 
 # table NAME WHAT COMMAND...: stdin, whose first line names the columns, under what it is and the
 # commands that it was made of. Without any rows there is no table.
@@ -28,18 +29,18 @@ table() {
     echo "$file"
 }
 
-# shares LABEL FILE POLICY: rows of a usage file of duo eval: share of a module in each layer, over
-# all positions and over eighths of them
+# shares LABEL FILE: rows of a usage file of duo eval: share of a module in each layer, over all
+# positions and over eighths of them; of two modules, big alone
 shares() {
     [ -e "$2" ] || return 0
-    awk -F '\t' -v OFS='\t' -v label="$1" -v policy="$3" '
+    awk -F '\t' -v OFS='\t' -v label="$1" '
         FNR == 1 { for (i = 4; i <= NF; i++) module[i] = $i; next }
-        policy != "" && $1 != policy { next }
         { layers = $2 + 1; if ($3 + 1 > positions) positions = $3 + 1 }
         { for (i = 4; i <= NF; i++) { share[i, $2, $3] = $i; used[i] += $i } }
         END {
+            for (i = 4; i in module; i++) modules += used[i] > 0
             for (i = 4; i in module; i++) {
-                if (!used[i]) continue
+                if (!used[i] || (modules == 2 && module[i] != "big")) continue
                 for (l = 0; l < layers; l++) {
                     line = label OFS module[i] OFS l
                     all = 0
@@ -67,7 +68,7 @@ oracle_shares() {
             file=$run/oracle-$domain-$kind
             [ -e "$file.done" ] || continue
             "$duo" eval "$model" --policy "file:$file.h5" --usage "$work/usage.tsv" >"$work/log"
-            shares "$domain"$'\t'"$kind" "$work/usage.tsv" ""
+            shares "$domain"$'\t'"$kind" "$work/usage.tsv"
         done
     done
 }
@@ -77,7 +78,7 @@ router_shares() {
     printf "domain\trouter\t$share_columns\n"
     for domain in "${domains[@]}"; do
         for router in "${routers[@]}"; do
-            shares "$domain"$'\t'"$router" "$run/tables/router-$domain-$router.tsv" ""
+            shares "$domain"$'\t'"$router" "$run/tables/router-$domain-$router.tsv"
         done
     done
 }
@@ -87,8 +88,10 @@ perplexities() {
     local domain=$1 router file
     [ -e "$run/oracle-$domain-all.done" ] || return 0
     printf 'policy\tbig_layers\tloss\tloss_error\tperplexity\tperplexity_error\n'
-    awk -F '\t' -v OFS='\t' -v layers="$(setting n_layers)" 'FNR > 1 && $1 != "big-drawn" {
-        print $1, sprintf("%.3f", $2 == "nan" ? $7 * layers : $2), $3, $4, $5, $6
+    awk -F '\t' -v OFS='\t' -v layers="$(setting n_layers)" "$json_value"'
+        FNR > 1 && $1 != "big-drawn" {
+        print $1, sprintf("%.3f", $2 == "nan" ? $7 * layers : $2), places($3), places($4), places($5), \
+            places($6)
     }' "$run/tables/oracle-$domain-all.tsv"
     for router in "${routers[@]}"; do
         file=$run/tables/router-$domain-$router.json
@@ -97,8 +100,9 @@ perplexities() {
             match($0, /"big":\[[^]]*/)
             n = split(substr($0, RSTART + 7, RLENGTH - 7), share, ",")
             for (i = 1; i <= n; i++) big += share[i]
-            print "router " label, sprintf("%.3f", big), value("loss"), value("loss_error"), \
-                value("perplexity"), value("perplexity") * value("loss_error")
+            print "router " label, sprintf("%.3f", big), places(value("loss")), \
+                places(value("loss_error")), places(value("perplexity")), \
+                places(value("perplexity") * value("loss_error"))
         }' "$file"
     done
 }
@@ -116,7 +120,7 @@ hindsight() {
                 /^{"big":/ {
                     n = split(keys, key, " ")
                     line = domain OFS context OFS modules
-                    for (i = 1; i <= n; i++) line = line OFS value(key[i])
+                    for (i = 1; i <= n; i++) line = line OFS (i == 1 ? value(key[i]) : places(value(key[i])))
                     print line
                 }' "$run/tables/oracle-$domain-$kind.json"
         done
@@ -195,8 +199,9 @@ models() {
                     "$run/choices-$domain-$of.json"
             done
             echo
-        done < <(awk -v OFS='\t' "$json_value"'{ print value("policy"), value("flops_per_token") / 1e6,
-            value("loss"), value("loss_error"), value("perplexity") }' "$run/loss-$of.json")
+        done < <(awk -v OFS='\t' "$json_value"'{ print value("policy"),
+            places(value("flops_per_token") / 1e6), places(value("loss")), places(value("loss_error")),
+            places(value("perplexity")) }' "$run/loss-$of.json")
     done
 }
 

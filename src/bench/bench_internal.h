@@ -76,7 +76,7 @@ void bench_row_roofline(duo_bench_row *row, bench_times times, double flops, dou
  * or also writes. */
 void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, double holds,
                      bool reads_only, const bench_limits *limits);
-/** Whether a kernel or step of this name is to be measured. */
+/** Whether a kernel, step or search of this name is to be measured. */
 bool bench_wanted(const duo_bench *bench, const char *name);
 void bench_emit(const duo_bench *bench, const duo_bench_row *row);
 

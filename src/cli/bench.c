@@ -295,7 +295,7 @@ duo_status duo_cli_bench(int argc, char **argv)
     const duo_option options[] = {
         {"--only", "PART...", "machine, kernels, step, routing, oracle, generate, memory",
          DUO_OPTION_LIST, &o.parts, 0, 0},
-        {"--match", "TEXT", "of kernels and steps, only those whose name holds TEXT",
+        {"--match", "TEXT", "of kernels, steps and oracles, only those whose name holds TEXT",
          DUO_OPTION_TEXT, &o.match, 0, 0},
         {"--threads", "N...", "numbers of threads to measure with (default 1 and all)",
          DUO_OPTION_LIST, &o.threads, 0, 0},
