@@ -69,6 +69,11 @@ run dual "stage router { steps = 60  lr = 1e-2  budget = 1  penalty = lagrangian
 grep -q '"multiplier":{"skip":0,"small":0,"big":0\.' checkpoints/dual/metrics.jsonl ||
     fail "no multiplier in the metrics"
 
+# Routers may begin at a pattern.
+run begun "stage router { steps = 5  lr = 1e-6  budget = 2  calibrate = 0  start = \"BSSB\"  lean = 50  $each }" "${from[@]}"
+"$duo" eval checkpoints/begun --policy router --json begun.jsonl >/dev/null 2>&1
+grep -q '"big":\[1.0*,0.0*,0.0*,1.0*\]' begun.jsonl || fail "not the pattern: $(cat begun.jsonl)"
+
 # One router serves every budget.
 run told "stage router { steps = 60  lr = 2e-2  router_inputs = budget  router_hidden = 8  calibrate = 256  $each }" "${from[@]}"
 for k in 1 2 3; do near "told $k" "$(big checkpoints/told router:$k)" $((25 * k)) 1; done

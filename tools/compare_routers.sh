@@ -14,7 +14,7 @@
 #   balance     every layer held to the budget on its own
 #   hidden      a hidden layer of 64
 #   inputs      hidden, and previous route and position as inputs
-#   start       plain, that begins at the best fixed pattern of the budget, with a third of the learning rate
+#   start       plain, that begins at the best fixed pattern of the budget
 #   told        hidden, told the budget: one router for all budgets
 #   teacher, teacher-free        taught the oracle's routes of training text; -free: of an oracle that
 #                                does not see the successor (duo oracle --goal label-free)
@@ -82,7 +82,7 @@ keys() {
     gap | gap-free) echo "teacher = \"$(teacher "$1" "$2")\" learn = gaps alpha = 0" ;;
     focal) echo "teacher = \"$(teacher "$1" "$2")\" alpha = 0 focal = 2" ;;
     mixture) echo "teacher = \"$(teacher "$1" "$2")\" language = 1 teach = 0.1" ;;
-    start) echo "start = \"$(fixed "$2")\" lr = $(awk -v lr="${LR:-1e-2}" 'BEGIN { print 0.3 * lr }')" ;;
+    start) echo "start = \"$(fixed "$2")\" lean = 1" ;;
     small) echo "train = \"router+small\" lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     all) echo "train = all lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     *)
@@ -127,7 +127,7 @@ on_policy() {
         fi
         from=$folder/$trained/stage-router.h5
         along=router
-        [ "${VALUES:-same}" = best ] && along=router:exact:$2
+        if [ "${VALUES:-same}" = best ]; then along=router:exact:$2; fi
     done
 }
 
