@@ -33,9 +33,10 @@ const inModelFigures = new Set(modelGroups().flat());
 
 const lineShare = (line) => (known(line.big_share) ? line.big_share : bigShare(line));
 
-// One series per Duo model, one for all dense ones. value(line) gives {y, error}.
+// One series per Duo model, and behind them one for all dense ones. value(line) gives {y, error}.
 function modelSeries(lines, x, value) {
-  const labels = [...new Set(lines.map((line) => (isDense(line) ? null : modelName(line))))];
+  const names = new Set(lines.filter((line) => !isDense(line)).map(modelName));
+  const labels = [...names, ...(lines.some(isDense) ? [null] : [])];
   return labels
       .map((label) => {
         const own = lines.filter((line) => (isDense(line) ? null : modelName(line)) === label);
