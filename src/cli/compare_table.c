@@ -154,6 +154,11 @@ static const char *difference_text(char text[32], duo_estimate e)
     return text;
 }
 
+static bool is_fixed(const duo_comparison *c, const duo_compared *row)
+{
+    return row == &c->fixed[row->big] || row == &c->fixed_there[row->big];
+}
+
 typedef struct printing {
     const duo_comparison *comparison;
 } printing;
@@ -167,7 +172,7 @@ static void print_row(void *context, const table_row *t)
            row->big, row->name, row->seeds, row->R, t->loss.mean, exp(t->loss.mean),
            number_text(a[0], row->share, 2, 100), number_text(a[1], row->raw, 2, 100),
            row->flops / 1e6, number_text(a[2], row->tokens_per_s, 0, 1),
-           difference_text(a[3], row == &c->fixed[row->big] ? unknown : t->fixed),
+           difference_text(a[3], is_fixed(c, row) ? unknown : t->fixed),
            difference_text(a[4], strcmp(row->name, c->against) == 0 ? unknown : t->against),
            difference_text(a[5], row == &c->big ? unknown : t->big),
            number_text(a[6], t->closed, 0, 100), number_text(a[7], t->corrected, 0, 100),
@@ -181,11 +186,19 @@ duo_status duo_comparison_print(const duo_comparison *c)
            "less the other", "less all-big", "gap%", "corr%", "agree%");
     printing context = {c};
     const duo_status status = visit_all(c, false, print_row, &context);
-    printf("K big layers of %zu. Differences of loss with paired standard errors over R sequences; "
-           "the other: %s.\ngap: share of the way from the best fixed pattern to all-big that is "
-           "closed; corr: to where the oracle would\nbe without hindsight. Rows of a smaller R are "
-           "on the oracle's sequences.\n",
-           c->L, c->against);
+    printf(
+        "K big layers of %zu. Differences of loss with paired standard errors over R sequences; "
+        "the other: %s.\ngap: share of the way from the best fixed pattern to all-big that is "
+        "closed; corr: to where the oracle would\nbe without hindsight. Rows of a smaller R are "
+        "on the oracle's sequences.\nthe oracle's gain over all-big there, and without hindsight:",
+        c->L, c->against);
+    for (size_t i = 0; i < c->n_budgets; i++) {
+        char gain[32], corrected[32];
+        printf("%s %zu: %s, %s", i > 0 ? ";" : "", c->budgets[i],
+               difference_text(gain, c->hindsight.gain[c->budgets[i]]),
+               difference_text(corrected, c->hindsight.corrected[c->budgets[i]]));
+    }
+    putchar('\n');
     return status;
 }
 
