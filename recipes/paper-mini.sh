@@ -252,6 +252,10 @@ run_part() {
 main() {
     local part wanted=("$@")
     [ $# -gt 0 ] || wanted=("${parts[@]}")
+    if [ ! -x "$duo" ]; then
+        install_packages "${duo_packages[@]}"
+        build build
+    fi
     for part in "${wanted[@]}"; do run_part "$part"; done
     exit
 }
