@@ -254,6 +254,59 @@ START_TEST(packed_weights_do_not_change_bits)
 }
 END_TEST
 
+/* Products of one call and products on their own, the last weight packed. */
+static void check_each(size_t n_rows, size_t I)
+{
+    enum { OUTPUTS = 3 };
+    static const size_t O[OUTPUTS] = {49, 7, 130};
+    const size_t total = 2 * n_rows + 3;
+    float *x = numbers(total * I, 1), *w[OUTPUTS], *y[OUTPUTS][2], *dw[OUTPUTS][2];
+    uint32_t *rows = row_list(n_rows, total, 1);
+    duo_weight weights[OUTPUTS];
+    duo_linear_output outputs[OUTPUTS];
+    duo_linear_gradient gradients[OUTPUTS];
+    for (size_t i = 0; i < OUTPUTS; i++) {
+        w[i] = numbers(O[i] * I, 2);
+        for (int k = 0; k < 2; k++) {
+            y[i][k] = numbers(n_rows * O[i], 3);
+            dw[i][k] = numbers(O[i] * I, 4);
+        }
+        weights[i] = (duo_weight){.w = w[i], .O = O[i], .I = I, .precision = precision};
+        outputs[i] = (duo_linear_output){y[i][0], &weights[i]};
+        gradients[i] = (duo_linear_gradient){dw[i][0], y[i][1], O[i]};
+    }
+    duo_weight *last = &weights[OUTPUTS - 1];
+    const size_t bytes = duo_pack_forward_bytes(last);
+    float *packed = fenced(bytes);
+    last->forward = packed;
+    duo_weight_pack(last);
+
+    duo_linear_forward_each(outputs, OUTPUTS, x, n_rows, rows);
+    for (size_t i = 0; i < OUTPUTS; i++)
+        duo_linear_forward(y[i][1], x, &weights[i], NULL, n_rows, NULL, rows, false);
+    gradients[1].dw = NULL; /* frozen */
+    duo_linear_backward_weight_each(gradients, OUTPUTS, x, n_rows, I, rows, precision);
+    for (size_t i = 0; i < OUTPUTS; i++) {
+        if (gradients[i].dw)
+            linear_backward_weight(dw[i][1], NULL, y[i][1], x, n_rows, O[i], I, NULL, rows);
+        assert_same_bits(y[i][0], y[i][1], n_rows * O[i]);
+        assert_same_bits(dw[i][0], dw[i][1], O[i] * I);
+        free(w[i]), free(y[i][0]), free(y[i][1]), free(dw[i][0]), free(dw[i][1]);
+    }
+    assert_fence(packed, bytes);
+    free(packed), free(x), free(rows);
+}
+
+START_TEST(products_of_one_call_have_the_bits_of_their_own)
+{
+    static const size_t sizes[][2] = {{0, 8}, {1, 100}, {64, 49}, {300, 1030}, {1100, 70}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int threads = 1; threads <= MOST_THREADS && start_isa(_i, threads); threads++)
+            check_each(sizes[i][0], sizes[i][1]);
+    duo_kernels_stop();
+}
+END_TEST
+
 START_TEST(start_chooses_the_instruction_set)
 {
     setenv("DUO_ISA", "portable", 1);
@@ -287,6 +340,7 @@ int main(void)
         {"large", large_products_match_a_projection},
         {"gradients", gradients_match_differences},
         {"packed weights", packed_weights_do_not_change_bits},
+        {"several weights", products_of_one_call_have_the_bits_of_their_own},
     };
     Suite *suite = suite_create("matmul");
     for (size_t i = 0; i < sizeof on_every_isa / sizeof on_every_isa[0]; i++) {

@@ -250,6 +250,9 @@ static void multiply_rows(const product *p, const left_block *block, const float
     }
 }
 
+/* The walks over a product. Every thread of a team calls them; none waits for the others at the
+ * end, so that products without a common output follow each other without a pause. */
+
 /* Few rows: each thread packs panels of its own columns, unless they are packed, and uses them
  * while they are in its cache. */
 static void multiply_by_columns(const product *p)
@@ -260,8 +263,7 @@ static void multiply_by_columns(const product *p)
     size_t width = panel_width(tile);
     while (!p->packed && width > tile->lanes && divide_up(p->N, width) < threads)
         width -= tile->lanes;
-    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
-#pragma omp parallel for num_threads(matmul.threads) schedule(dynamic, 1) if (!serial)
+#pragma omp for schedule(dynamic, 1) nowait
     for (size_t n = 0; n < p->N; n += width) {
         float *own = matmul.panels[omp_get_thread_num()];
         const size_t cols = min(width, p->N - n);
@@ -276,8 +278,7 @@ static void multiply_by_columns(const product *p)
     }
 }
 
-/* All rows by the columns of a stage. Called by every thread of a team; none waits for the others.
- */
+/* All rows by the columns of a stage. */
 static void multiply_stage(const product *p, const stage *s)
 {
     const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
@@ -306,33 +307,27 @@ static void multiply_stage(const product *p, const stage *s)
     }
 }
 
-/* Stage after stage: all threads pack, wait for each other, and multiply. */
-static void multiply_by_stages(const product *p)
+/* Stage after stage: all threads pack, wait for each other, and multiply. `turn` counts the stages
+ * that the team has filled, over all of its products. */
+static void multiply_by_stages(const product *p, size_t *turn)
 {
     const duo_tile *tile = p->tile;
     const size_t block = units_of(tile, p->block_K);
     const size_t block_N = block_size(p->N, STAGE / block / PANEL * PANEL, PANEL);
     const size_t stretch = p->block_K * max(1, STRETCH / (block * block_N));
-    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
-#pragma omp parallel num_threads(matmul.threads) if (!serial)
-    {
-        size_t turn = 0;
-        for (size_t n = 0; n < p->N; n += block_N)
-            for (size_t k = 0; k < p->K; k += stretch, turn++) {
-                const stage s = {matmul.stages[turn % 2], n, min(p->N, n + block_N), k,
-                                 min(p->K, k + stretch)};
-                pack_stage(p, &s);
+    for (size_t n = 0; n < p->N; n += block_N)
+        for (size_t k = 0; k < p->K; k += stretch, ++*turn) {
+            const stage s = {matmul.stages[*turn % 2], n, min(p->N, n + block_N), k,
+                             min(p->K, k + stretch)};
+            pack_stage(p, &s);
 #pragma omp barrier
-                multiply_stage(p, &s);
-            }
-    }
+            multiply_stage(p, &s);
+        }
 }
 
 static void multiply_packed(const product *p)
 {
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
-    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
-#pragma omp parallel num_threads(matmul.threads) if (!serial)
     multiply_stage(p, &all);
 }
 
@@ -389,23 +384,37 @@ static void multiply_by_sources(const product *p)
     if (column_tasks == 1) row_tasks = round_up(row_tasks, threads);
     const size_t rows = round_up(divide_up(p->M, row_tasks), LEFT_GROUP);
     const size_t cols = round_up(divide_up(p->N, column_tasks), p->tile->lanes);
-    const bool serial = p->M * p->N * p->K < SERIAL_WORK;
-#pragma omp parallel for collapse(2) num_threads(matmul.threads) schedule(dynamic, 1) if (!serial)
+#pragma omp for collapse(2) schedule(dynamic, 1) nowait
     for (size_t m = 0; m < p->M; m += rows)
         for (size_t n = 0; n < p->N; n += cols)
             multiply_sources(p, m, min(p->M, m + rows), n, min(p->N, n + cols));
 }
 
-static void multiply(const product *p)
+static void multiply_one(const product *p, size_t *turn)
 {
     const size_t left = p->M * units_of(p->tile, min(p->K, p->block_K));
     const bool wide = divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
-    if (!p->left_by_k && p->M <= LEFT_ROWS && left <= FEW_LEFT && (wide || p->M <= PANEL))
+    if (p->left_by_k && p->tile->multiply_sources[0][0])
+        multiply_by_sources(p);
+    else if (!p->left_by_k && p->M <= LEFT_ROWS && left <= FEW_LEFT && (wide || p->M <= PANEL))
         multiply_by_columns(p);
     else if (p->packed)
         multiply_packed(p);
     else
-        multiply_by_stages(p);
+        multiply_by_stages(p, turn);
+}
+
+/* n products, no two with a common output, by one team. */
+static void multiply(const product *products, size_t n)
+{
+    size_t work = 0;
+    for (size_t i = 0; i < n; i++) work += products[i].M * products[i].N * products[i].K;
+    const bool serial = work < SERIAL_WORK;
+#pragma omp parallel num_threads(matmul.threads) if (!serial)
+    {
+        size_t turn = 0;
+        for (size_t i = 0; i < n; i++) multiply_one(&products[i], &turn);
+    }
 }
 
 static product forward_product(const duo_weight *weight)
@@ -461,7 +470,23 @@ void duo_linear_forward(float *y, const float *x, const duo_weight *weight, cons
     p.bias = bias;
     p.add = add;
     p.left = (duo_operand){x, weight->I, x_rows};
-    multiply(&p);
+    multiply(&p, 1);
+}
+
+void duo_linear_forward_each(const duo_linear_output *outputs, size_t n_outputs, const float *x,
+                             size_t n_rows, const uint32_t *x_rows)
+{
+    assert(n_outputs <= DUO_MAX_LINEAR);
+    if (n_rows == 0) return;
+    product products[DUO_MAX_LINEAR];
+    for (size_t i = 0; i < n_outputs; i++) {
+        const duo_weight *weight = outputs[i].weight;
+        products[i] = forward_product(weight);
+        products[i].M = n_rows;
+        products[i].y = outputs[i].y;
+        products[i].left = (duo_operand){x, weight->I, x_rows};
+    }
+    multiply(products, n_outputs);
 }
 
 void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
@@ -474,7 +499,7 @@ void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *wei
     p.y_rows = dx_rows;
     p.add = add;
     p.left = (duo_operand){dy, weight->O, dy_rows};
-    multiply(&p);
+    multiply(&p, 1);
 }
 
 /* dbias += sum_n dy_n. A thread owns whole columns and adds their rows in order. */
@@ -493,27 +518,47 @@ static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t 
     }
 }
 
+static product weight_product(float *dw, duo_operand dy, duo_operand x, size_t n_rows,
+                              duo_precision precision)
+{
+    const duo_tile *tile = matmul.tiles[precision];
+    assert(tile && dy.stride > 0 && x.stride > 0);
+    return (product){.tile = tile,
+                     .M = dy.stride,
+                     .N = x.stride,
+                     .K = n_rows,
+                     .block_K = block_of_sum(tile, n_rows, BLOCK_TOKENS),
+                     .y = dw,
+                     .add = true,
+                     .left = dy,
+                     .left_by_k = true,
+                     .right = x,
+                     .right_by_k = true};
+}
+
 void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const float *x,
                                 size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
                                 const uint32_t *x_rows, duo_precision precision)
 {
-    const duo_tile *tile = matmul.tiles[precision];
-    assert(tile && O > 0 && I > 0);
     if (n_rows == 0) return;
-    const product p = {.tile = tile,
-                       .M = O,
-                       .N = I,
-                       .K = n_rows,
-                       .block_K = block_of_sum(tile, n_rows, BLOCK_TOKENS),
-                       .y = dw,
-                       .add = true,
-                       .left = {dy, O, dy_rows},
-                       .left_by_k = true,
-                       .right = {x, I, x_rows},
-                       .right_by_k = true};
-    if (tile->multiply_sources[0][0])
-        multiply_by_sources(&p);
-    else
-        multiply(&p);
-    if (dbias) sum_rows(dbias, &p.left, n_rows, O);
+    const duo_operand left = {dy, O, dy_rows}, right = {x, I, x_rows};
+    const product p = weight_product(dw, left, right, n_rows, precision);
+    multiply(&p, 1);
+    if (dbias) sum_rows(dbias, &left, n_rows, O);
+}
+
+void duo_linear_backward_weight_each(const duo_linear_gradient *gradients, size_t n_gradients,
+                                     const float *x, size_t n_rows, size_t I,
+                                     const uint32_t *x_rows, duo_precision precision)
+{
+    assert(n_gradients <= DUO_MAX_LINEAR);
+    if (n_rows == 0) return;
+    product products[DUO_MAX_LINEAR];
+    size_t n = 0;
+    for (size_t i = 0; i < n_gradients; i++) {
+        const duo_linear_gradient *g = &gradients[i];
+        const duo_operand dy = {g->dy, g->O, NULL}, right = {x, I, x_rows};
+        if (g->dw) products[n++] = weight_product(g->dw, dy, right, n_rows, precision);
+    }
+    multiply(products, n);
 }

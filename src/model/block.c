@@ -41,8 +41,8 @@ void duo_ffn_forward(float *y, const uint32_t *y_rows, const float *h, const uin
         float *gate = state->gate + kept, *up = state->up + kept;
         const duo_rows_of to = duo_rows_from(y_rows, first, C),
                           from = duo_rows_from(h_rows, first, C);
-        duo_linear_forward(gate, h + from.skip, w_gate, NULL, rows, NULL, from.rows, false);
-        duo_linear_forward(up, h + from.skip, w_up, NULL, rows, NULL, from.rows, false);
+        const duo_linear_output outputs[] = {{gate, w_gate}, {up, w_up}};
+        duo_linear_forward_each(outputs, 2, h + from.skip, rows, from.rows);
         duo_swiglu_forward(state->act, gate, up, rows * F);
         duo_linear_forward(y + to.skip, state->act, w_down, NULL, rows, to.rows, NULL, add);
     }
@@ -53,12 +53,10 @@ void duo_qkv_forward(float *q, float *k, float *v, const float *h, const uint32_
 {
     const duo_config *c = &model->params.config;
     const size_t D = duo_head_width(c);
-    const duo_weight *w_q = duo_model_weight(model, layer, DUO_P_Q);
-    const duo_weight *w_k = duo_model_weight(model, layer, DUO_P_K);
-    const duo_weight *w_v = duo_model_weight(model, layer, DUO_P_V);
-    duo_linear_forward(q, h, w_q, NULL, N, NULL, NULL, false);
-    duo_linear_forward(k, h, w_k, NULL, N, NULL, NULL, false);
-    duo_linear_forward(v, h, w_v, NULL, N, NULL, NULL, false);
+    const duo_linear_output outputs[] = {{q, duo_model_weight(model, layer, DUO_P_Q)},
+                                         {k, duo_model_weight(model, layer, DUO_P_K)},
+                                         {v, duo_model_weight(model, layer, DUO_P_V)}};
+    duo_linear_forward_each(outputs, 3, h, N, NULL);
     duo_rope_forward(q, model->rope, positions, N, c->n_heads, D);
     duo_rope_forward(k, model->rope, positions, N, c->n_kv_heads, D);
 }

@@ -55,8 +55,8 @@ static void ffn_backward(duo_pass *pass, const duo_model *model, const duo_tree 
         if (dw_down) {
             const duo_precision as = w_down->precision;
             duo_linear_backward_weight(dw_down, NULL, dy_k, act, k, C, F, at.rows, NULL, as);
-            duo_linear_backward_weight(dw_gate, NULL, pass->dgate, h, k, F, C, NULL, at.rows, as);
-            duo_linear_backward_weight(dw_up, NULL, pass->dup, h, k, F, C, NULL, at.rows, as);
+            const duo_linear_gradient of_h[] = {{dw_gate, pass->dgate, F}, {dw_up, pass->dup, F}};
+            duo_linear_backward_weight_each(of_h, 2, h, k, C, at.rows, as);
         }
         if (!need_dh) continue;
         float *dh = pass->dh + at.skip;
@@ -124,19 +124,15 @@ static void attention_backward(duo_pass *pass, const duo_model *model, const duo
     duo_rope_backward(pass->dk, model->rope, pass->positions, N, c->n_kv_heads, D);
 
     const bool need_dh = below || duo_tree_at(gradient, l, DUO_P_ATTN_NORM);
-    const struct {
-        duo_slot slot;
-        const float *dy;
-    } projections[] = {{DUO_P_Q, pass->dq}, {DUO_P_K, pass->dk}, {DUO_P_V, pass->dv}};
+    const duo_slot slots[] = {DUO_P_Q, DUO_P_K, DUO_P_V};
+    const float *const dy[] = {pass->dq, pass->dk, pass->dv};
+    duo_linear_gradient of_h[3];
     for (size_t i = 0; i < 3; i++) {
-        const duo_weight *weight = duo_model_weight(model, l, projections[i].slot);
-        dw = duo_tree_at(gradient, l, projections[i].slot);
-        if (dw)
-            duo_linear_backward_weight(dw, NULL, projections[i].dy, s->h_attn, N, weight->O, C,
-                                       NULL, NULL, weight->precision);
-        if (need_dh)
-            duo_linear_backward_input(pass->dh, projections[i].dy, weight, N, NULL, NULL, i > 0);
+        const duo_weight *weight = duo_model_weight(model, l, slots[i]);
+        of_h[i] = (duo_linear_gradient){duo_tree_at(gradient, l, slots[i]), dy[i], weight->O};
+        if (need_dh) duo_linear_backward_input(pass->dh, dy[i], weight, N, NULL, NULL, i > 0);
     }
+    duo_linear_backward_weight_each(of_h, 3, s->h_attn, N, C, NULL, w_o->precision);
     if (need_dh)
         duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, l, DUO_P_ATTN_NORM), pass->dh, s->x_in,
                              duo_tree_at(w, l, DUO_P_ATTN_NORM), s->r_attn, N, C);
