@@ -119,7 +119,7 @@ study() {
     shift 2
     [ "$file.done" -nt "$checkpoint" ] && return
     # Begun on an older checkpoint: its results are of another model.
-    [ -e "$file.done" ] && rm -f "$file".*
+    [ -e "$file.done" ] && rm -f "$file".{done,h5,json,jsonl,tsv}
     say "$file"
     "$@"
     touch "$file.done"

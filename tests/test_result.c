@@ -244,6 +244,37 @@ START_TEST(routes_file_of_something_else_is_refused)
 END_TEST
 
 /* A byte that is no module can only come from another program. */
+START_TEST(curves_that_hold_no_modules_are_refused)
+{
+    fixture f = make_fixture(1, R, T);
+    duo_results results = make_results(&f);
+    const duo_routes_origin from = origin();
+    const duo_route_curve *curves[] = {&results.reference->oracle, &results.reference->control,
+                                       &results.reference->label_free};
+    const char *names[] = {"oracle", "control", "label_free"};
+    results.fixed->L = L;
+    results.fixed->patterns = calloc((L + 1) * L, 1);
+    results.fixed->loss = calloc(L + 1, sizeof *results.fixed->loss);
+    ck_assert(results.fixed->patterns && results.fixed->loss);
+    fill(&results, 0, R);
+    for (size_t c = 0; c < 3; c++) {
+        char message[96];
+        uint8_t *last = curves[c]->routes + R * T * (L + 1) * L - 1;
+        duo_sequences sequences;
+        duo_reference reference;
+        duo_fixed fixed;
+        *last = 7;
+        ok(duo_results_write(routes_path, &results, &from));
+        snprintf(message, sizeof message, "routes.h5: /reference/%s/routes holds 7", names[c]);
+        refused(duo_reference_read(routes_path, f.model, hash, &sequences, &reference, &fixed),
+                DUO_EDATA, message);
+        *last = DUO_SMALL;
+    }
+    duo_results_free(&results);
+    free_fixture(&f);
+}
+END_TEST
+
 START_TEST(routes_that_are_no_modules_are_refused)
 {
     fixture f = make_fixture(1, R, T);
@@ -269,7 +300,7 @@ int main(void)
         every_policy_comes_back_by_its_name,    usage_counts_modules_by_layer_and_position,
         work_goes_on_where_the_file_stands,     work_on_something_else_is_not_mixed_in,
         files_of_the_first_format_are_read,     routes_file_of_something_else_is_refused,
-        routes_that_are_no_modules_are_refused,
+        routes_that_are_no_modules_are_refused, curves_that_hold_no_modules_are_refused,
     };
     return run_suite("result", tests, sizeof tests / sizeof *tests);
 }

@@ -31,6 +31,7 @@
 # of the oracle and of the table, KEYS (further keys of every router stage), ROWS (further rows of
 # duo compare, as "dense:6:1=checkpoints/dense/stage-dense.h5").
 set -euo pipefail
+shopt -s inherit_errexit
 
 run=${1%/}
 read -ra budgets <<<"${2:-4}"
@@ -69,6 +70,11 @@ fixed() {
 
 # keys VARIANT BUDGET: what the variant's stage adds to the plain one
 keys() {
+    local made # by an assignment of its own, so that a failure ends the script
+    case $1 in
+    teacher* | gap* | focal | mixture) made=$(teacher "$1" "$2") ;;
+    start) made=$(fixed "$2") ;;
+    esac
     case $1 in
     plain) ;;
     hard) echo "straight_through = true" ;;
@@ -78,11 +84,11 @@ keys() {
     hidden) echo "router_hidden = 64" ;;
     inputs) echo "router_hidden = 64 router_inputs = \"previous,position\"" ;;
     told) echo "router_hidden = 64 router_inputs = budget" ;;
-    teacher | teacher-free) echo "teacher = \"$(teacher "$1" "$2")\" alpha = 0" ;;
-    gap | gap-free) echo "teacher = \"$(teacher "$1" "$2")\" learn = gaps alpha = 0" ;;
-    focal) echo "teacher = \"$(teacher "$1" "$2")\" alpha = 0 focal = 2" ;;
-    mixture) echo "teacher = \"$(teacher "$1" "$2")\" language = 1 teach = 0.1" ;;
-    start) echo "start = \"$(fixed "$2")\" lean = 1" ;;
+    teacher | teacher-free) echo "teacher = \"$made\" alpha = 0" ;;
+    gap | gap-free) echo "teacher = \"$made\" learn = gaps alpha = 0" ;;
+    focal) echo "teacher = \"$made\" alpha = 0 focal = 2" ;;
+    mixture) echo "teacher = \"$made\" language = 1 teach = 0.1" ;;
+    start) echo "start = \"$made\" lean = 1" ;;
     small) echo "train = \"router+small\" lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     all) echo "train = all lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     *)

@@ -98,16 +98,17 @@ void duo_weight_pack(const duo_weight *weight);
 void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
                         size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add);
 
-/**
- * The forward product for up to DUO_MAX_LINEAR weights that read the same rows of x, as queries,
- * keys and values do: y_i[n] = x[x_rows[n]] W_i^T. One team of threads goes from one to the next
- * without a pause. The outputs do not overlap. The bits are those of duo_linear_forward.
- */
+/** One of several products that read the same rows. */
 typedef struct duo_linear_output {
     float *y; /**< (n_rows, weight->O) */
     const duo_weight *weight;
 } duo_linear_output;
 enum { DUO_MAX_LINEAR = 4 };
+/**
+ * y_i[n] = x[x_rows[n]] W_i^T for up to DUO_MAX_LINEAR weights, such as those of queries, keys and
+ * values. One team of threads goes from one to the next without a pause. The outputs do not
+ * overlap. The bits are those of duo_linear_forward.
+ */
 void duo_linear_forward_each(const duo_linear_output *outputs, size_t n_outputs, const float *x,
                              size_t n_rows, const uint32_t *x_rows);
 
@@ -121,12 +122,14 @@ void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const 
                                 size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
                                 const uint32_t *x_rows, duo_precision precision);
 
-/** The same for weights that read the same rows of x: dW_i += sum_n dy_i[n]^T x[x_rows[n]]. */
+/** One of several gradients of weights that read the same rows. */
 typedef struct duo_linear_gradient {
     float *dw;       /**< (O, I); NULL: frozen */
     const float *dy; /**< (n_rows, O) */
     size_t O;
 } duo_linear_gradient;
+/** dW_i += sum_n dy_i[n]^T x[x_rows[n]] for up to DUO_MAX_LINEAR weights, with the bits of
+ * duo_linear_backward_weight. */
 void duo_linear_backward_weight_each(const duo_linear_gradient *gradients, size_t n_gradients,
                                      const float *x, size_t n_rows, size_t I,
                                      const uint32_t *x_rows, duo_precision precision);

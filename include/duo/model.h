@@ -324,8 +324,9 @@ void duo_pass_logits(duo_pass *pass, const duo_model *model, float *logits);
 /** The terms of a sequence's router loss, without their weights. */
 typedef struct duo_router_terms {
     double penalty, balance, z, teacher;
-    double total; /**< with their weights */
-    double agree; /**< share of the teacher's routes whose logit is the largest */
+    double total;  /**< with their weights */
+    double taught; /**< choices of which the teacher names a module that the router knows */
+    double agree;  /**< share of those whose logit is the largest; 0 where there are none */
 } duo_router_terms;
 
 /** terms (B) of the last pass; only with Gumbel routing or duo_pass_shape.routers. */

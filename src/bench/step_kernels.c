@@ -79,6 +79,7 @@ typedef struct linear_call {
 typedef struct linear_calls {
     linear_call call[4];
     size_t n;
+    size_t together; /* the first of them, which read the same rows in one call */
 } linear_calls;
 
 static linear_calls calls_of_attention(const step *s)
@@ -87,7 +88,8 @@ static linear_calls calls_of_attention(const step *s)
                            {DUO_P_K, s->h, s->k, s->x},
                            {DUO_P_V, s->h, s->v_heads, s->x},
                            {DUO_P_O, s->att, s->x, s->dq}},
-                          4};
+                          4,
+                          3};
 }
 
 static linear_calls calls_of_ffn(const step *s)
@@ -95,16 +97,22 @@ static linear_calls calls_of_ffn(const step *s)
     return (linear_calls){{{DUO_P_BIG_GATE, s->h, s->gate, s->x},
                            {DUO_P_BIG_UP, s->h, s->up, s->x},
                            {DUO_P_BIG_DOWN, s->act, s->x, s->dgate}},
-                          3};
+                          3,
+                          2};
 }
 
 static void linear_forward(step *s, linear_calls calls)
 {
-    for (size_t l = 0; l < layers(s); l++)
+    for (size_t l = 0; l < layers(s); l++) {
+        duo_linear_output outputs[DUO_MAX_LINEAR];
         for (size_t i = 0; i < calls.n; i++)
-            duo_linear_forward(calls.call[i].y, calls.call[i].x,
-                               duo_model_weight(s->model, l, calls.call[i].slot), NULL, s->N, NULL,
+            outputs[i] = (duo_linear_output){calls.call[i].y,
+                                             duo_model_weight(s->model, l, calls.call[i].slot)};
+        duo_linear_forward_each(outputs, calls.together, calls.call[0].x, s->N, NULL);
+        for (size_t i = calls.together; i < calls.n; i++)
+            duo_linear_forward(outputs[i].y, calls.call[i].x, outputs[i].weight, NULL, s->N, NULL,
                                NULL, false);
+    }
 }
 
 static void linear_backward_input(step *s, linear_calls calls)
@@ -118,13 +126,23 @@ static void linear_backward_input(step *s, linear_calls calls)
 
 static void linear_backward_weight(step *s, linear_calls calls)
 {
-    for (size_t l = layers(s); l-- > 0;)
+    for (size_t l = layers(s); l-- > 0;) {
+        duo_linear_gradient gradients[DUO_MAX_LINEAR];
+        const duo_weight *weight = NULL;
         for (size_t i = 0; i < calls.n; i++) {
-            const duo_weight *weight = duo_model_weight(s->model, l, calls.call[i].slot);
-            duo_linear_backward_weight(duo_tree_at(&s->gradient, l, calls.call[i].slot), NULL,
-                                       calls.call[i].y, calls.call[i].x, s->N, weight->O, weight->I,
-                                       NULL, NULL, weight->precision);
+            const duo_slot slot = calls.call[i].slot;
+            weight = duo_model_weight(s->model, l, slot);
+            gradients[i] = (duo_linear_gradient){duo_tree_at(&s->gradient, l, slot),
+                                                 calls.call[i].y, weight->O};
         }
+        duo_linear_backward_weight_each(gradients, calls.together, calls.call[0].x, s->N, s->C,
+                                        NULL, weight->precision);
+        for (size_t i = calls.together; i < calls.n; i++) {
+            weight = duo_model_weight(s->model, l, calls.call[i].slot);
+            duo_linear_backward_weight(gradients[i].dw, NULL, calls.call[i].y, calls.call[i].x,
+                                       s->N, weight->O, weight->I, NULL, NULL, weight->precision);
+        }
+    }
 }
 
 static void attention_linear_forward(void *s)

@@ -76,6 +76,13 @@ static duo_status read_row(wanted_row *row, const char *text, size_t L)
     return DUO_OK;
 }
 
+static bool has_budget(const duo_comparison *table, size_t big)
+{
+    for (size_t i = 0; i < table->n_budgets; i++)
+        if (table->budgets[i] == big) return true;
+    return false;
+}
+
 static duo_status read_budgets(compare_run *c)
 {
     const size_t L = c->table.L, n = c->options->budgets.n;
@@ -87,6 +94,8 @@ static duo_status read_budgets(compare_run *c)
         if (duo_number_u64(&big, text) != DUO_NUMBER_OK || big > L)
             return duo_fail(DUO_EUSAGE, "--budget: '%s' is no number of big layers, 0..%zu", text,
                             L);
+        if (has_budget(&c->table, (size_t)big))
+            return duo_fail(DUO_EUSAGE, "--budget: %s is given twice", text);
         c->table.budgets[c->table.n_budgets++] = (size_t)big;
     }
     return DUO_OK;
@@ -281,8 +290,12 @@ static duo_status measure_rows(compare_run *c)
     const duo_list *rows = &c->options->rows;
     duo_status status = DUO_OK;
     wanted_row wanted;
-    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) /* before long work */
+    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) { /* before long work */
         status = read_row(&wanted, rows->text[i], c->table.L);
+        if (status == DUO_OK && !has_budget(&c->table, wanted.big))
+            status = duo_fail(DUO_EUSAGE, "--row: %s: there is no --budget %zu", rows->text[i],
+                              wanted.big);
+    }
     if (status == DUO_OK) status = measure_yardsticks(c);
     for (size_t i = 0; i < rows->n && status == DUO_OK; i++) {
         read_row(&wanted, rows->text[i], c->table.L);

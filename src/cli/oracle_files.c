@@ -247,11 +247,12 @@ static duo_status print_json_control(FILE *out, const duo_oracle_study *s, doubl
 
 static void print_json_setting(FILE *out, const duo_oracle_study *s)
 {
-    char hash[33], modules[16];
+    char hash[33], language[33], modules[16];
     const struct {
         const char *key, *text;
     } texts[] = {
         {"model_hash", duo_hash_text(hash, s->origin.model)},
+        {"language_hash", duo_hash_text(language, duo_model_hash_without_routers(s->model))},
         {"domain", s->options->windows.domain},
         {"modules", duo_module_set_text(modules, s->setting.modules)},
         {"budget", s->budget},
@@ -271,7 +272,8 @@ static void print_json_setting(FILE *out, const duo_oracle_study *s)
     fprintf(out, ",\"seed\":%llu,\"layers\":%zu,\"sequences\":%zu,\"positions\":%zu,",
             (unsigned long long)s->origin.seed, s->results.L, s->results.done, s->sequences.T);
     const double tokens = (double)((s->results.done - s->resumed) * s->sequences.T);
-    duo_cli_json_number(out, "search_flops_per_token", tokens > 0 ? s->spent / tokens : NAN);
+    duo_cli_json_number(out, "search_flops_per_token",
+                        tokens > 0 && s->spent > 0 ? s->spent / tokens : NAN);
 }
 
 static duo_status write_json(const duo_oracle_study *s, const duo_hindsight *hindsight,

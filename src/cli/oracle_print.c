@@ -79,10 +79,11 @@ static void print_search(const duo_oracle_study *s, const duo_trace_summary *sum
            100 * summary->share[DUO_SKIP], summary->flops / 1e6);
     duo_cli_print_layers(summary, L);
     if (tokens > 0)
-        printf("%.3f ms per token, %.0f tokens in %s; the oracle's search computed %.1f MFLOP for "
-               "each\n",
-               1e3 * s->seconds / tokens, tokens, duo_cli_duration(took, s->seconds),
-               s->spent / tokens / 1e6);
+        printf("%.3f ms per token, %.0f tokens in %s", 1e3 * s->seconds / tokens, tokens,
+               duo_cli_duration(took, s->seconds));
+    if (tokens > 0 && s->spent > 0)
+        printf("; the oracle's search computed %.1f MFLOP for each", s->spent / tokens / 1e6);
+    if (tokens > 0) putchar('\n');
 }
 
 /* Means of sequences of a policy's loss; (R), allocated. */
@@ -99,12 +100,13 @@ duo_status duo_oracle_control_measure(duo_oracle_control *control, const duo_ora
     const size_t R = s->results.done;
     double *big = means_of(s, "big"), *oracle = means_of(s, s->entries[0].label);
     double *drawn = means_of(s, "big-drawn"), *on_drawn = means_of(s, "control");
-    double *gain = malloc(3 * R * sizeof *gain), *lucky = gain + R, *corrected = gain + 2 * R;
+    double *gain = malloc(3 * R * sizeof *gain);
     duo_status status = DUO_OK;
     if (!big || !oracle || !drawn || !on_drawn || !gain) {
         status = duo_fail(DUO_ENOMEM, "no memory for the means of %zu sequences", R);
         goto done;
     }
+    double *lucky = gain + R, *corrected = lucky + R;
     for (size_t r = 0; r < R; r++) {
         gain[r] = big[r] - oracle[r];
         lucky[r] = drawn[r] - on_drawn[r];

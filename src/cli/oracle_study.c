@@ -153,7 +153,9 @@ static duo_status run_values(duo_oracle_study *s, size_t first, size_t n, unit_p
 {
     const size_t choices = first * s->sequences.T * s->results.L;
     const duo_sequences part = duo_sequences_rows(&s->sequences, first, n);
-    return duo_search_values(s->model, &part, &s->setting, s->completion,
+    duo_search_setting setting = s->setting;
+    setting.spent = NULL; /* counts the oracle's own search */
+    return duo_search_values(s->model, &part, &setting, s->completion,
                              s->results.policies[0].trace.routes + choices,
                              s->results.values + choices * DUO_MODULES, show, progress);
 }

@@ -235,7 +235,9 @@ static void add_row(duo_router_terms *terms, const wanted *w, const duo_router_l
         terms->teacher += regression(w, loss, h, from.values);
     else if (y < w->M)
         terms->teacher += focus((double)p[y], loss->focal) * (lse - (double)h[y]);
-    if (y < w->M) terms->agree += largest(h, w->M) == y;
+    if (y >= w->M) return;
+    terms->taught++;
+    terms->agree += largest(h, w->M) == y;
 }
 
 void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_router_terms *terms)
@@ -256,7 +258,7 @@ void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_
         sum.balance /= (double)L;
         sum.z /= (double)(L * T);
         sum.teacher /= (double)(L * T);
-        sum.agree /= (double)(L * T);
+        sum.agree /= sum.taught > 0 ? sum.taught : 1;
         sum.total = loss->alpha * sum.penalty + loss->balance * sum.balance + loss->z * sum.z +
                     loss->teach * sum.teacher;
         terms[b] = sum;

@@ -155,7 +155,7 @@ function addMeasured(list, object) {
                         [fromLine(object)];
   for (const point of points) {
     const same = (other) =>
-        other.name.startsWith(point.name) && Math.abs(other.loss - point.loss) < 1e-3;
+        `${other.name} `.startsWith(`${point.name} `) && Math.abs(other.loss - point.loss) < 1e-3;
     if (!entry.points.some(same)) entry.points.push(point);
   }
   if (object.hindsight && entry.hindsight.length === 0) entry.hindsight.push(object.hindsight);
