@@ -40,7 +40,7 @@ while read -r command; do
 done <commands
 
 "$sample" write sample.h5 || exit 1
-expect 0 '' "$duo" inspect sample.h5
+expect 1 'duo: sample.h5: attribute vocab_size of / is missing' "$duo" inspect sample.h5
 shows 'sample.h5: tokens, verified, hash '
 shows '/train/tokens'
 expect 0 '' "$duo" inspect sample.h5 --values=/a/b/floats

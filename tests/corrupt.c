@@ -7,9 +7,10 @@
 #include "store_index.h"
 
 /* Changes of a sealed file, each of which its reader must refuse, naming the dataset when that is
- * what was changed. Usage: corrupt FILE COUNT FIRST */
+ * what was changed. Usage: corrupt FILE COUNT FIRST
+ * Or one file with one to four changes, whatever its format: corrupt FILE COUNT FIRST OUTPUT */
 
-enum { SECTOR = 512, KINDS = 5, FILE_MOST = 64 << 20 };
+enum { SECTOR = 512, KINDS = 5, FILE_MOST = 64 << 20, MOST_CHANGES = 4 };
 
 typedef struct change {
     size_t at, end; /* of what was changed */
@@ -90,23 +91,38 @@ static size_t read_file(const char *path, unsigned char *into, size_t room)
     return size;
 }
 
+/* `file` has room for a sector more with every change. */
+static bool write_changed(unsigned char *file, size_t size, uint64_t first, uint64_t count,
+                          const char *path)
+{
+    for (uint64_t i = 0; i < count && size > 0; i++)
+        size = apply(file, size, first * count + i).size;
+    FILE *out = fopen(path, "wb");
+    const bool written = out && fwrite(file, 1, size, out) == size;
+    return out && fclose(out) == 0 && written;
+}
+
 int main(int argc, char **argv)
 {
-    unsigned char *original = calloc(2, FILE_MOST + SECTOR), *changed = original;
+    unsigned char *original = calloc(2, FILE_MOST + MOST_CHANGES * SECTOR), *changed = original;
     store_header header;
     duo_dataset *datasets = NULL;
     duo_attribute *attributes = NULL;
     int status = 2;
-    if (argc != 4 || !original) goto done;
+    if ((argc != 4 && argc != 5) || !original) goto done;
     const size_t size = read_file(argv[1], original, FILE_MOST);
+    const uint64_t count = strtoull(argv[2], NULL, 10), first = strtoull(argv[3], NULL, 10);
+    if (argc == 5) {
+        status = count > MOST_CHANGES || !write_changed(original, size, first, count, argv[4]);
+        goto done;
+    }
     if (store_block_check(argv[1], original, size, &header) != DUO_OK ||
         store_index_parse(argv[1], original, &header, &datasets, &attributes) != DUO_OK) {
         fprintf(stderr, "%s\n", duo_message());
         goto done;
     }
-    changed = original + FILE_MOST + SECTOR;
+    changed = original + FILE_MOST + MOST_CHANGES * SECTOR;
     memcpy(changed, original, size);
-    const uint64_t count = strtoull(argv[2], NULL, 10), first = strtoull(argv[3], NULL, 10);
     uint64_t held = 0, named = 0;
     for (uint64_t i = first; i < first + count; i++) {
         const change c = apply(changed, size, i);

@@ -2,7 +2,7 @@
 # tools/torture.sh runs the same programs with large counts.
 
 # Libraries that stand between a program and the system: no sanitizers, no flags of ours.
-foreach(name faults recorder)
+foreach(name faults recorder short_memory)
     add_library(${name} MODULE ${name}.c)
     set_target_properties(${name} PROPERTIES PREFIX "")
     target_compile_options(${name} PRIVATE
@@ -34,8 +34,22 @@ duo_durability_test(bad_numbers_run bad_numbers.sh)
 
 include(fuzz.cmake)
 
+# Files of strangers: sealed with the right hashes, and HDF5 that no library should be given.
+add_executable(hostile hostile.c hostile_file.c)
+target_include_directories(hostile PRIVATE ${CMAKE_SOURCE_DIR}/src/store)
+target_link_libraries(hostile PRIVATE duo_store m)
+duo_durability_test(hostile hostile.sh $<TARGET_FILE:hostile> 8 1 4)
+
+# Memory that runs out.
+duo_durability_test(memory memory.sh $<TARGET_FILE:short_memory> 96 0)
+
+# The same bits on any number of threads; files of older formats.
+duo_durability_test(determinism determinism.sh 1 1)
+duo_durability_test(golden golden.sh)
+
 # Damage: every change is noticed.
 add_executable(corrupt corrupt.c)
 target_include_directories(corrupt PRIVATE ${CMAKE_SOURCE_DIR}/src/store)
 target_link_libraries(corrupt PRIVATE fuzz_file duo_base)
 duo_durability_test(corruption corruption.sh $<TARGET_FILE:corrupt> 3000 4 1)
+duo_durability_test(seal seal.sh $<TARGET_FILE:corrupt> 60 0)

@@ -87,8 +87,8 @@ START_TEST(token_files_are_checked)
         {100, 2, 2, 99, DUO_U16, true, NULL}, /* none: the file below is good */
         {100, 2, 2, 100, DUO_U16, true, "/val/tokens: id 100 is not below the vocab_size of 100"},
         {100, 2, 2, 70000, DUO_U32, true, "/val/tokens: id 70000"},
-        {0, 2, 2, 0, DUO_U16, true, "vocab_size is out of range"},
-        {UINT64_MAX, 2, 2, 0, DUO_U16, true, "vocab_size is out of range"},
+        {0, 2, 2, 0, DUO_U16, true, "vocab_size is 0, outside"},
+        {UINT64_MAX, 2, 2, 0, DUO_U16, true, "vocab_size is 18446744073709551615, outside"},
         {100, 9, 2, 99, DUO_U16, true, "/val/documents: offset 1"},
         {100, 2, 9, 99, DUO_U16, true, "/val/domains: offset 1"},
         {100, 2, 2, 99, DUO_I32, true, "/val/tokens is int32"},

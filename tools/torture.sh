@@ -6,10 +6,11 @@
 #
 #     --minutes N   stop before a round that would begin after N minutes (default 10)
 #     --only NAME   kills, signals, power_loss, faults, faults_large, two_at_once, full_disk,
-#                   corruption, damaged_runs, bad_numbers or fuzz
+#                   corruption, damaged_runs, hostile, seal, memory, determinism, golden,
+#                   valgrind, threads, bad_numbers or fuzz
 #     --table       only print the table
-#     BUILD         a folder that tools/test.sh has built (default build); fuzz wants a second one,
-#                   BUILD-fuzz, made as tests/fuzz.sh says
+#     BUILD         a folder that tools/test.sh has built (default build); fuzz and threads want
+#                   others, BUILD-fuzz and BUILD-threads, made as tests/fuzz.sh and threads.sh say
 #
 # Without --only, the test that is furthest from its goal gets the next round. Exit status 1 when
 # a promise was broken, with what the test said about it in build/torture.NAME.log.
@@ -51,6 +52,13 @@ two_at_once 2000 500
 full_disk 20 2
 corruption 1000000 30000
 damaged_runs 10000 50
+hostile 1241 160
+seal 10000 100
+memory 100000 240
+determinism 600 42
+golden 100 15
+valgrind 12 12
+threads 12 12
 bad_numbers 190 19
 fuzz 14400 40'
 promise_of() {
@@ -64,6 +72,13 @@ promise_of() {
     full_disk) echo 'a full disk: warnings, then a save when there is room' ;;
     corruption) echo 'a changed file is refused, and what is damaged is named' ;;
     damaged_runs) echo 'a damaged checkpoint is put aside, the one before it used, the same bits' ;;
+    hostile) echo 'files of strangers, sealed: named in one line by every command, little memory' ;;
+    seal) echo 'HDF5 of strangers: taken in or refused, crashes stay behind the fence' ;;
+    memory) echo 'memory runs out at any call: the same result or one line, nothing left' ;;
+    determinism) echo 'the same bytes on 1 to 4 threads, stopped and resumed' ;;
+    golden) echo 'files of every format version are read, to the same losses' ;;
+    valgrind) echo 'memcheck finds nothing in any command' ;;
+    threads) echo 'ThreadSanitizer finds nothing in any command' ;;
     bad_numbers) echo 'numbers that are not finite: skipped, rolled back or stopped, never saved' ;;
     fuzz) echo 'seconds of libFuzzer on eight readers: nothing crashes' ;;
     esac
@@ -86,6 +101,13 @@ run() {
     full_disk) "$tests/full_disk.sh" "$duo" ;;
     corruption) "$tests/corruption.sh" "$duo" "$build/tests/corrupt" "$2" 0 "$3" ;;
     damaged_runs) "$tests/corruption.sh" "$duo" "$build/tests/corrupt" 0 "$2" "$3" ;;
+    hostile) "$tests/hostile.sh" "$duo" "$build/tests/hostile" 8 $(($3 * 8 / 1241)) 4 ;;
+    seal) "$tests/seal.sh" "$duo" "$build/tests/corrupt" "$2" "$3" ;;
+    memory) "$tests/memory.sh" "$duo" "$build/tests/short_memory.so" "$2" "$3" ;;
+    determinism) "$tests/determinism.sh" "$duo" 4 "$3" ;;
+    golden) "$tests/golden.sh" "$duo" ;;
+    valgrind) "$tests/valgrind.sh" "$duo" ;;
+    threads) "$tests/threads.sh" "$build-threads" ;;
     bad_numbers) "$tests/bad_numbers.sh" "$duo" ;;
     fuzz) "$tests/fuzz.sh" "$build-fuzz" "$2" ;;
     esac

@@ -55,4 +55,10 @@ void duo_arena_rewind(duo_arena *arena, size_t mark);
 /** a * b into *product; false when it does not fit. For sizes read from files and recipes. */
 bool duo_multiply(size_t *product, size_t a, size_t b);
 
+/**
+ * DUO_ENOMEM, with `where` in front, unless so many bytes could be had now: asked before calls of
+ * libraries that end the process, or worse, where memory runs out within them.
+ */
+duo_status duo_memory_check(size_t bytes, const char *where);
+
 #endif

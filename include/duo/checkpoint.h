@@ -57,6 +57,9 @@ const char *duo_checkpoint_path(const duo_checkpoint *checkpoint);
 const char *duo_checkpoint_recipe(const duo_checkpoint *checkpoint);
 const char *duo_checkpoint_stage(const duo_checkpoint *checkpoint);
 const void *duo_checkpoint_tokenizer(const duo_checkpoint *checkpoint, size_t *bytes);
+/** Its tokenizer; DUO_EDATA when that is not of the model's vocabulary. The caller frees it. */
+duo_status duo_checkpoint_open_tokenizer(const duo_checkpoint *checkpoint,
+                                         duo_tokenizer **tokenizer);
 const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 /** Of the last good step before it was saved. */
@@ -69,6 +72,13 @@ uint64_t duo_checkpoint_seed(const duo_checkpoint *checkpoint);
 const char *duo_checkpoint_isa(const duo_checkpoint *checkpoint);
 /** duo_model_hash of its weights, as text; empty when the file does not say. */
 const char *duo_checkpoint_model_hash(const duo_checkpoint *checkpoint);
+
+/**
+ * What duo_checkpoint_open leaves to the readers of its parts: every float of the file is finite,
+ * the recipe parses, the tokenizer has the model's vocabulary. DUO_EDATA or DUO_EINVAL names the
+ * dataset; reads all of the file and takes no memory of its size.
+ */
+duo_status duo_checkpoint_check_values(const duo_checkpoint *checkpoint);
 
 /** A model with the checkpoint's weights; the caller frees it. DUO_EDATA names a tensor that is not
  * finite. */

@@ -52,6 +52,9 @@ typedef enum duo_penalty {
     DUO_PENALTY_LAGRANGIAN
 } duo_penalty;
 
+/** Ids of a vocabulary at most, in a model and in a file. */
+enum { DUO_VOCAB_MAX = 1 << 24 };
+
 typedef enum duo_arch { DUO_ARCH_LLAMA } duo_arch;
 
 /** The sizes of a model: everything that its parameters' shapes and its arithmetic depend on. */

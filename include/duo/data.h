@@ -19,6 +19,10 @@ typedef struct duo_tokenizer duo_tokenizer;
  */
 duo_status duo_tokenizer_create(duo_tokenizer **tokenizer, const void *model, size_t bytes,
                                 const char *where);
+/** The same for a file whose ids are below vocab_size: DUO_EDATA when the model has not as many
+ * pieces, so that every id of the file has its text. */
+duo_status duo_tokenizer_create_for(duo_tokenizer **tokenizer, const void *model, size_t bytes,
+                                    size_t vocab_size, const char *where);
 /** From a .model file, or from any file of ours that holds one in /tokenizer. */
 duo_status duo_tokenizer_open(duo_tokenizer **tokenizer, const char *path);
 void duo_tokenizer_free(duo_tokenizer *tokenizer);
@@ -107,6 +111,9 @@ const char *duo_tokens_path(const duo_tokens *tokens);
 duo_hash duo_tokens_hash(const duo_tokens *tokens);
 size_t duo_tokens_vocab_size(const duo_tokens *tokens);
 const void *duo_tokens_tokenizer(const duo_tokens *tokens, size_t *bytes);
+/** The tokenizer of the file; DUO_EDATA when its pieces are not the vocabulary. The caller frees
+ * *tokenizer. */
+duo_status duo_tokens_open_tokenizer(const duo_tokens *tokens, duo_tokenizer **tokenizer);
 double duo_tokens_unigram_entropy(const duo_tokens *tokens);
 size_t duo_tokens_domains(const duo_tokens *tokens);
 const char *duo_tokens_domain_name(const duo_tokens *tokens, size_t domain);

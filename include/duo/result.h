@@ -85,6 +85,14 @@ duo_status duo_results_resume(duo_results *results, const char *path,
                               const duo_routes_origin *origin);
 
 /**
+ * Open a routes file for a reader of its datasets. /tokens holds a sequence, /routes fits it, no
+ * route is other than a module and no loss other than finite, under any policy: DUO_EDATA names
+ * the dataset. Token ids are not looked at, since a file does not know the vocabulary. DUO_EINVAL:
+ * of a newer version. The caller closes *file.
+ */
+duo_status duo_routes_open(duo_store **file, const char *path);
+
+/**
  * Read one policy of a routes file: "PATH" for the first, or "PATH#NAME". Everything is checked
  * against the model: layers, modules, token ids, and its hash (another model is DUO_EINVAL). The
  * caller frees sequences and trace.

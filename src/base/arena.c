@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -83,4 +84,12 @@ void duo_arena_rewind(duo_arena *arena, size_t mark)
     assert(mark <= arena->used);
     if (arena->base) poison(arena->base + mark, arena->used - mark);
     arena->used = mark;
+}
+
+duo_status duo_memory_check(size_t bytes, const char *where)
+{
+    void *volatile room = malloc(bytes); /* volatile: not to be left out */
+    if (!room) return duo_fail(DUO_ENOMEM, "%s: no memory for it", where);
+    free(room);
+    return DUO_OK;
 }

@@ -69,10 +69,14 @@ duo_status duo_config_check(const duo_config *c, const char *where)
         const char *key;
         size_t value, most;
     } sizes[] = {
-        {"n_layers", c->n_layers, 128},         {"d_model", c->d_model, 65536},
-        {"n_heads", c->n_heads, 1024},          {"n_kv_heads", c->n_kv_heads, 1024},
-        {"d_big", c->d_big, 1 << 20},           {"d_small", c->d_small, 1 << 20},
-        {"vocab_size", c->vocab_size, 1 << 24}, {"max_seq", c->max_seq, 1 << 20},
+        {"n_layers", c->n_layers, 128},
+        {"d_model", c->d_model, 65536},
+        {"n_heads", c->n_heads, 1024},
+        {"n_kv_heads", c->n_kv_heads, 1024},
+        {"d_big", c->d_big, 1 << 20},
+        {"d_small", c->d_small, 1 << 20},
+        {"vocab_size", c->vocab_size, DUO_VOCAB_MAX},
+        {"max_seq", c->max_seq, 1 << 20},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value < 1 || sizes[i].value > sizes[i].most)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/arena.h"
 #include "recipe_keys.h"
 #include "recipe_scan.h"
 
@@ -33,6 +34,7 @@ typedef struct given {
 static struct {
     const char *where;
     bool overriding, failed;
+    duo_status status; /* of what failed */
 } reading;
 
 /* One section while it is resolved. */
@@ -50,7 +52,7 @@ static void report(cfg_t *cfg, const char *format, va_list args)
     char text[512];
     vsnprintf(text, sizeof text, format, args);
     if (!reading.failed) /* the first complaint is the cause of the later ones */
-        duo_fail(DUO_EINVAL, "%s:%d: %s%s%s%s%s", reading.where, cfg->line,
+        duo_fail(reading.status, "%s:%d: %s%s%s%s%s", reading.where, cfg->line,
                  strcmp(cfg->name, "root") == 0 ? "" : cfg->name, cfg->title ? "." : "",
                  cfg->title ? cfg->title : "", strcmp(cfg->name, "root") == 0 ? "" : ": ", text);
     reading.failed = true;
@@ -68,6 +70,7 @@ static int keep_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result
     const size_t bytes = strlen(text) + 1;
     given *value = malloc(sizeof *value + bytes);
     if (!value) {
+        reading.status = DUO_ENOMEM;
         cfg_error(cfg, "no memory for %s", opt->name);
         return -1;
     }
@@ -118,9 +121,10 @@ static duo_status run_parser(cfg_t *cfg, const char *text, const char *where)
     if (!stream) return duo_fail(DUO_ENOMEM, "%s: no memory for the recipe", where);
     reading.where = where;
     reading.overriding = reading.failed = false;
+    reading.status = DUO_EINVAL;
     const int outcome = cfg_parse_fp(cfg, stream);
     fclose(stream);
-    if (reading.failed) return DUO_EINVAL;
+    if (reading.failed) return reading.status;
     if (outcome != CFG_SUCCESS) return duo_fail(DUO_EINVAL, "%s: not a recipe", where);
     return DUO_OK;
 }
@@ -536,6 +540,8 @@ duo_status duo_recipe_parse(duo_recipe **recipe, const char *text, const char *w
     duo_recipe *made = NULL;
     *recipe = NULL;
     duo_status status = recipe_scan_text(&s.scan, text, where);
+    /* libconfuse does not look at what malloc gives it: there must be more than it takes. */
+    if (status == DUO_OK) status = duo_memory_check(((size_t)1 << 20) + 64 * strlen(text), where);
     if (status != DUO_OK) goto done;
     s.cfg = create_parser();
     made = calloc(1, sizeof *made);

@@ -73,6 +73,7 @@ typedef struct checkpoint_count {
 } checkpoint_count;
 
 enum { CHECKPOINT_COUNTS = 4, CHECKPOINT_BAD_COUNTS = 2 };
+#define CHECKPOINT_COUNT_MAX ((uint64_t)1 << 56) /* far from where a sum of them wraps */
 
 static inline void checkpoint_counts(checkpoint_count counts[CHECKPOINT_COUNTS],
                                      duo_progress *progress)

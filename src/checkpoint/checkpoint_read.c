@@ -211,6 +211,10 @@ static duo_status read_progress(duo_checkpoint *c)
     if (status == DUO_OK) status = duo_store_get_u64(c->store, train, "seed", &c->seed);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "stage", &c->stage);
     if (status == DUO_OK) status = duo_store_get_text(c->store, train, "isa", &c->isa);
+    for (size_t i = 0; i < CHECKPOINT_COUNTS && status == DUO_OK; i++)
+        if (*counts[i].value > CHECKPOINT_COUNT_MAX)
+            status = duo_fail(DUO_EDATA, "%s: %s of %s is %" PRIu64 ", more than any run takes",
+                              path, counts[i].name, train, *counts[i].value);
     if (status != DUO_OK) return status;
     progress->stage = (size_t)stage;
     if (progress->stage_step > progress->step)
@@ -300,6 +304,12 @@ const void *duo_checkpoint_tokenizer(const duo_checkpoint *c, size_t *bytes)
     return c->tokenizer->data;
 }
 
+duo_status duo_checkpoint_open_tokenizer(const duo_checkpoint *c, duo_tokenizer **tokenizer)
+{
+    return duo_tokenizer_create_for(tokenizer, c->tokenizer->data, c->tokenizer->count,
+                                    c->params.config.vocab_size, duo_checkpoint_path(c));
+}
+
 const duo_config *duo_checkpoint_config(const duo_checkpoint *c)
 {
     return &c->params.config;
@@ -356,6 +366,28 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
                             name.text);
     }
     return DUO_OK;
+}
+
+duo_status duo_checkpoint_check_values(const duo_checkpoint *c)
+{
+    const duo_dataset *all = NULL;
+    const size_t n = duo_store_datasets(c->store, &all);
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < n && status == DUO_OK; i++) {
+        if (all[i].type != DUO_F32) continue;
+        if (!duo_all_finite(all[i].data, all[i].count))
+            status = duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(c->store),
+                              all[i].name);
+        duo_store_release(c->store, &all[i]);
+    }
+    duo_recipe *recipe = NULL;
+    duo_tokenizer *tokenizer = NULL;
+    if (status == DUO_OK)
+        status = duo_recipe_parse(&recipe, c->recipe, duo_store_path(c->store), NULL, 0);
+    if (status == DUO_OK) status = duo_checkpoint_open_tokenizer(c, &tokenizer);
+    duo_tokenizer_free(tokenizer);
+    duo_recipe_free(recipe);
+    return status;
 }
 
 /* Absent before a calibration. */

@@ -55,9 +55,15 @@ duo_status duo_cli_open_model(const char *path, duo_precision precision,
     return status;
 }
 
-static duo_status check_tokenizer(const duo_tokens *tokens, const duo_checkpoint *checkpoint)
+/* Whose ids the model knows, and means as they were meant. */
+static duo_status check_vocabulary(const duo_tokens *tokens, const duo_checkpoint *checkpoint)
 {
+    const size_t V = duo_checkpoint_config(checkpoint)->vocab_size;
     size_t bytes = 0, trained_bytes = 0;
+    if (duo_tokens_vocab_size(tokens) != V)
+        return duo_fail(DUO_EINVAL, "%s: has a vocabulary of %zu, %s of %zu",
+                        duo_tokens_path(tokens), duo_tokens_vocab_size(tokens),
+                        duo_checkpoint_path(checkpoint), V);
     const void *model = duo_tokens_tokenizer(tokens, &bytes);
     const void *trained = duo_checkpoint_tokenizer(checkpoint, &trained_bytes);
     if (duo_hash_equal(duo_hash_bytes(model, bytes), duo_hash_bytes(trained, trained_bytes)))
@@ -84,7 +90,7 @@ duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoin
         }
     }
     status = duo_tokens_open(tokens, path);
-    if (status == DUO_OK) status = check_tokenizer(*tokens, checkpoint);
+    if (status == DUO_OK) status = check_vocabulary(*tokens, checkpoint);
     if (status != DUO_OK) {
         duo_tokens_close(*tokens);
         *tokens = NULL;

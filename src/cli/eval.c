@@ -73,14 +73,7 @@ static duo_status sequences_of_file(evaluation *e, const char *path)
 {
     duo_trace recorded;
     duo_tokenizer *tokenizer = NULL;
-    size_t bytes = 0;
-    const void *model = duo_checkpoint_tokenizer(e->checkpoint, &bytes);
-    duo_status status =
-        duo_tokenizer_create(&tokenizer, model, bytes, duo_checkpoint_path(e->checkpoint));
-    if (status != DUO_OK) return status;
-    if (duo_tokenizer_vocab_size(tokenizer) != e->model->params.config.vocab_size)
-        status = duo_fail(DUO_EDATA, "%s: model and tokenizer differ in their vocabulary",
-                          duo_checkpoint_path(e->checkpoint));
+    duo_status status = duo_checkpoint_open_tokenizer(e->checkpoint, &tokenizer);
     if (status == DUO_OK) status = read_routes(e, path, &e->sequences, &recorded);
     if (status == DUO_OK) {
         duo_sequences_count_bytes(&e->sequences, tokenizer);

@@ -100,17 +100,10 @@ duo_status duo_cli_answer_choices(const char *path, const duo_checkpoint *checkp
 {
     duo_choice_set set = {0};
     duo_tokenizer *tokenizer = NULL;
-    size_t bytes = 0;
-    const void *tokenizer_model = duo_checkpoint_tokenizer(checkpoint, &bytes);
     duo_choice_result *results = calloc(n, sizeof *results);
     if (!results) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", n);
     duo_status status = duo_choices_read(&set, path);
-    if (status == DUO_OK)
-        status = duo_tokenizer_create(&tokenizer, tokenizer_model, bytes,
-                                      duo_checkpoint_path(checkpoint));
-    if (status == DUO_OK && duo_tokenizer_vocab_size(tokenizer) != model->params.config.vocab_size)
-        status = duo_fail(DUO_EDATA, "%s: model and tokenizer differ in their vocabulary",
-                          duo_checkpoint_path(checkpoint));
+    if (status == DUO_OK) status = duo_checkpoint_open_tokenizer(checkpoint, &tokenizer);
     for (size_t i = 0; i < n && status == DUO_OK; i++) {
         duo_cli_task task = {
             .name = policies[i]->name, .unit = "choices", .started = duo_cli_seconds()};

@@ -284,19 +284,11 @@ static duo_status generate_from(const generate_options *o)
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, precision, &checkpoint, &model);
     if (status != DUO_OK) goto done;
-    size_t bytes = 0;
-    const void *bytes_of_tokenizer = duo_checkpoint_tokenizer(checkpoint, &bytes);
-    status = duo_tokenizer_create(&tokenizer, bytes_of_tokenizer, bytes, o->checkpoint);
-    if (status != DUO_OK) goto done;
+    if ((status = duo_checkpoint_open_tokenizer(checkpoint, &tokenizer)) != DUO_OK) goto done;
     g.model = model;
     g.tokenizer = tokenizer;
     g.L = model->params.config.n_layers;
     g.V = model->params.config.vocab_size;
-    if (duo_tokenizer_vocab_size(tokenizer) != g.V) {
-        status = duo_fail(DUO_EDATA, "%s: the tokenizer has %zu pieces, the model %zu",
-                          o->checkpoint, duo_tokenizer_vocab_size(tokenizer), g.V);
-        goto done;
-    }
     if ((status = choose_policy(&g)) != DUO_OK) goto done;
     if ((status = read_prompt(o, tokenizer, &prompt, &g.prompt)) != DUO_OK) goto done;
     if ((status = prepare(&g, prompt)) != DUO_OK) goto done;

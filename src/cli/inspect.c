@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "commands.h"
-#include "duo/store.h"
+#include "duo/checkpoint.h"
+#include "duo/data.h"
+#include "duo/result.h"
 #include "options.h"
 
 /* A text of a file on one line, whatever it holds, and not all of a long one. */
@@ -171,6 +173,38 @@ static void print_contents(const duo_store *store)
     print_datasets(store);
 }
 
+/* What every reader of such a file wants of it; who reads it asks for more. */
+static duo_status check_contents(const duo_store *store)
+{
+    const char *path = duo_store_path(store);
+    duo_checkpoint *checkpoint = NULL;
+    duo_tokenizer *tokenizer = NULL;
+    duo_tokens *tokens = NULL;
+    duo_store *routes = NULL;
+    duo_status status = DUO_OK;
+    switch (duo_store_kind(store)) {
+    case DUO_KIND_CHECKPOINT:
+        status = duo_checkpoint_open(&checkpoint, path);
+        if (status == DUO_OK) status = duo_checkpoint_check_values(checkpoint);
+        break;
+    case DUO_KIND_TOKENS:
+        status = duo_tokens_open(&tokens, path);
+        if (status == DUO_OK) status = duo_tokens_open_tokenizer(tokens, &tokenizer);
+        break;
+    case DUO_KIND_ROUTES:
+        status = duo_routes_open(&routes, path);
+        break;
+    case DUO_KIND_PROBE:
+    case DUO_KIND_ANY:
+        break;
+    }
+    duo_store_close(routes);
+    duo_tokenizer_free(tokenizer);
+    duo_tokens_close(tokens);
+    duo_checkpoint_close(checkpoint);
+    return status;
+}
+
 duo_status duo_cli_inspect(int argc, char **argv)
 {
     const char *path = NULL, *values = NULL, *bytes = NULL;
@@ -185,7 +219,9 @@ duo_status duo_cli_inspect(int argc, char **argv)
     };
     const duo_command command = {
         .name = "inspect",
-        .description = "Verify a file of ours against its seal and say what is in it.",
+        .description =
+            "Verify a file of ours against its seal, say what is in it, and check what every\n"
+            "reader of it needs.",
         .example = "duo inspect checkpoints/quickstart/latest --values /model/final_norm/weight",
         .positionals = positionals,
         .n_positionals = sizeof positionals / sizeof *positionals,
@@ -209,6 +245,7 @@ duo_status duo_cli_inspect(int argc, char **argv)
             print_values(dataset);
     } else {
         print_contents(store);
+        status = check_contents(store);
     }
 
 done:

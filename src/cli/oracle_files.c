@@ -110,10 +110,7 @@ static duo_status write_difficulty(const duo_oracle_study *s, const char *path)
 {
     duo_tokenizer *tokenizer = NULL;
     FILE *out = NULL;
-    size_t bytes = 0;
-    const void *model = duo_checkpoint_tokenizer(s->checkpoint, &bytes);
-    duo_status status =
-        duo_tokenizer_create(&tokenizer, model, bytes, duo_checkpoint_path(s->checkpoint));
+    duo_status status = duo_checkpoint_open_tokenizer(s->checkpoint, &tokenizer);
     if (status == DUO_OK) status = create(&out, path);
     if (status != DUO_OK) goto done;
     if (ends_with(path, ".jsonl")) {

@@ -3,19 +3,16 @@
 #include <string.h>
 
 #include "duo/checkpoint.h"
+#include "duo/result.h"
 
-static duo_status check_routes(const duo_cli_teacher *t, const duo_config *config)
+static duo_status check_tokens(const duo_cli_teacher *t, const duo_config *config)
 {
     const char *path = duo_store_path(t->file);
-    const size_t R = t->routes.R, T = t->routes.T, L = config->n_layers;
+    const size_t R = t->routes.R, T = t->routes.T;
     for (size_t i = 0; i < R * (T + 1); i++)
         if (t->routes.tokens[i] < 0 || (size_t)t->routes.tokens[i] >= config->vocab_size)
             return duo_fail(DUO_EDATA, "%s: token %d of sequence %zu is outside the vocabulary",
                             path, (int)t->routes.tokens[i], i / (T + 1));
-    for (size_t i = 0; i < R * T * L; i++)
-        if (t->routes.routes[i] >= DUO_MODULES)
-            return duo_fail(DUO_EDATA, "%s: route %d of sequence %zu is no module", path,
-                            t->routes.routes[i], i / (T * L));
     return DUO_OK;
 }
 
@@ -52,20 +49,18 @@ duo_status duo_cli_teacher_open(duo_cli_teacher *t, const char *path, const duo_
     const duo_config *config = &model->params.config;
     const duo_dataset *tokens = NULL, *routes = NULL;
     *t = (duo_cli_teacher){0};
-    duo_status status = duo_store_open(&t->file, path, DUO_KIND_ROUTES);
+    duo_status status = duo_routes_open(&t->file, path);
     if (status == DUO_OK)
         status = duo_store_require(t->file, "/tokens", DUO_I32, (duo_shape){.rank = 2}, &tokens);
     if (status != DUO_OK) return status;
     t->routes.R = tokens->shape.size[0];
     t->routes.T = tokens->shape.size[1] - 1;
     const duo_shape of_routes = {3, {t->routes.R, t->routes.T, config->n_layers}};
-    if (tokens->count == 0 || t->routes.T == 0)
-        return duo_fail(DUO_EDATA, "%s: holds no sequence", path);
     status = duo_store_require(t->file, "/routes", DUO_U8, of_routes, &routes);
     if (status != DUO_OK) return status;
     t->routes.tokens = tokens->data;
     t->routes.routes = routes->data;
-    status = check_routes(t, config);
+    status = check_tokens(t, config);
     if (status == DUO_OK && duo_store_find(t->file, "/values")) status = open_values(t, config);
     return status == DUO_OK && fresh ? check_origin(t, model) : status;
 }

@@ -20,6 +20,7 @@
 
 extern "C" {
 #include "data_internal.h"
+#include "duo/arena.h"
 }
 
 namespace
@@ -294,12 +295,16 @@ duo_status duo_tokenizer_create(duo_tokenizer **tokenizer, const void *model, si
                                 const char *where)
 {
     *tokenizer = nullptr;
+    /* SentencePiece ends the process where its memory runs out: there must be more than it takes.
+     */
+    const duo_status status = duo_memory_check((static_cast<size_t>(4) << 20) + 64 * bytes, where);
+    if (status != DUO_OK) return status;
     return guarded([&] {
         auto made = std::make_unique<duo_tokenizer>();
-        const duo_status status =
+        const duo_status loaded =
             load(*made, std::string(static_cast<const char *>(model), bytes), where);
-        if (status == DUO_OK) *tokenizer = made.release();
-        return status;
+        if (loaded == DUO_OK) *tokenizer = made.release();
+        return loaded;
     });
 }
 

@@ -35,6 +35,19 @@ static duo_status from_store(duo_tokenizer **tokenizer, const char *path)
     return status;
 }
 
+duo_status duo_tokenizer_create_for(duo_tokenizer **tokenizer, const void *model, size_t bytes,
+                                    size_t vocab_size, const char *where)
+{
+    const duo_status status = duo_tokenizer_create(tokenizer, model, bytes, where);
+    if (status != DUO_OK) return status;
+    const size_t pieces = duo_tokenizer_vocab_size(*tokenizer);
+    if (pieces == vocab_size) return DUO_OK;
+    duo_tokenizer_free(*tokenizer);
+    *tokenizer = NULL;
+    return duo_fail(DUO_EDATA, "%s: /tokenizer has %zu pieces, the vocab_size is %zu", where,
+                    pieces, vocab_size);
+}
+
 duo_status duo_tokenizer_open(duo_tokenizer **tokenizer, const char *path)
 {
     static const char magic[] = "DUOSEAL1";

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data_internal.h"
+#include "duo/config.h"
 
 /* One split of an open token file; the arrays are mapped unless they say otherwise. */
 typedef struct token_split {
@@ -175,8 +176,9 @@ static duo_status read_vocab_size(duo_tokens *tokens)
     uint64_t vocab_size = 0;
     const duo_status status = duo_store_get_u64(tokens->store, "/", "vocab_size", &vocab_size);
     if (status != DUO_OK) return status;
-    if (vocab_size < 1 || vocab_size > INT32_MAX)
-        return duo_fail(DUO_EDATA, "%s: vocab_size is out of range", duo_tokens_path(tokens));
+    if (vocab_size < 1 || vocab_size > DUO_VOCAB_MAX)
+        return duo_fail(DUO_EDATA, "%s: vocab_size is %" PRIu64 ", outside 1..%d",
+                        duo_tokens_path(tokens), vocab_size, DUO_VOCAB_MAX);
     tokens->vocab_size = (size_t)vocab_size;
     return DUO_OK;
 }
@@ -241,6 +243,13 @@ const void *duo_tokens_tokenizer(const duo_tokens *tokens, size_t *bytes)
 {
     *bytes = tokens->tokenizer->count;
     return tokens->tokenizer->data;
+}
+
+duo_status duo_tokens_open_tokenizer(const duo_tokens *tokens, duo_tokenizer **tokenizer)
+{
+    const duo_dataset *model = tokens->tokenizer;
+    return duo_tokenizer_create_for(tokenizer, model->data, model->count, tokens->vocab_size,
+                                    duo_tokens_path(tokens));
 }
 
 double duo_tokens_unigram_entropy(const duo_tokens *tokens)

@@ -2,11 +2,10 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "duo/config.h"
+#include "duo/result.h"
 
 enum { PATH_BYTES = 2 * DUO_PATH_MAX };
 
@@ -18,20 +17,6 @@ const char *report_routes_text(const report_routes *routes, const char *name)
 
 /* ---------------------------------------------------------------- one routes file */
 
-static duo_status check_values(const char *path, const duo_dataset *routes, const duo_dataset *loss)
-{
-    const uint8_t *modules = routes->data;
-    const float *losses = loss->data;
-    for (size_t i = 0; i < routes->count; i++)
-        if (modules[i] >= DUO_MODULES)
-            return duo_fail(DUO_EDATA, "%s: %s holds %d, which is no module", path, routes->name,
-                            (int)modules[i]);
-    for (size_t i = 0; i < loss->count; i++)
-        if (!isfinite(losses[i]))
-            return duo_fail(DUO_EDATA, "%s: %s holds what is not finite", path, loss->name);
-    return DUO_OK;
-}
-
 static duo_status add_policy(report_routes *r, const char *routes_name, const char *loss_name,
                              const char *name, size_t name_bytes)
 {
@@ -41,7 +26,6 @@ static duo_status add_policy(report_routes *r, const char *routes_name, const ch
     if (status == DUO_OK)
         status =
             duo_store_require(r->store, loss_name, DUO_F32, (duo_shape){2, {r->R, r->T}}, &loss);
-    if (status == DUO_OK) status = check_values(duo_store_path(r->store), routes, loss);
     if (status != DUO_OK) return status;
     r->L = routes->shape.size[2];
     report_policy *grown = realloc(r->policies, (r->n + 1) * sizeof *grown);
@@ -83,15 +67,14 @@ static void close_routes(report_routes *r)
 static duo_status open_routes(report_routes *r, const char *path)
 {
     *r = (report_routes){0};
-    duo_status status = duo_store_open(&r->store, path, DUO_KIND_ROUTES);
+    duo_status status = duo_routes_open(&r->store, path);
     if (status == DUO_OK)
         status =
             duo_store_require(r->store, "/tokens", DUO_I32, (duo_shape){2, {0, 0}}, &r->tokens);
-    if (status == DUO_OK && (r->tokens->shape.size[0] == 0 || r->tokens->shape.size[1] < 2))
-        status = duo_fail(DUO_EDATA, "%s: /tokens holds no sequence", path);
     if (status == DUO_OK) {
         r->R = r->tokens->shape.size[0];
         r->T = r->tokens->shape.size[1] - 1;
+        r->L = duo_store_find(r->store, "/routes")->shape.size[2];
         status = add_policies(r);
     }
     if (status != DUO_OK) close_routes(r);

@@ -17,51 +17,50 @@ static const char *in_folder(char path[PATH_BYTES], const report_run *run, const
 
 /* ---------------------------------------------------------------- opening */
 
-/* NULL when there is no such file or it cannot be read. */
-static char *read_text(const char *path)
+/* *text is NULL when there is no such file or it cannot be read. */
+static duo_status read_text(char **text, const char *path)
 {
-    char *text = NULL;
     size_t room = 0;
+    *text = NULL;
+    errno = 0;
     FILE *file = fopen(path, "r");
-    if (!file) return NULL;
-    if (getdelim(&text, &room, '\0', file) < 0) {
-        free(text);
-        text = NULL;
+    if (file && getdelim(text, &room, '\0', file) < 0) {
+        free(*text);
+        *text = NULL;
     }
-    fclose(file);
-    return text;
+    const bool short_of_memory = !*text && errno == ENOMEM;
+    if (file) fclose(file);
+    return short_of_memory ? duo_fail(DUO_ENOMEM, "%s: no memory to read it", path) : DUO_OK;
 }
 
-static void note_problem(report_run *run)
+/* On the page; but when memory is short there is none. */
+static duo_status note_problem(report_run *run, duo_status status)
 {
-    if (!run->problem[0]) snprintf(run->problem, sizeof run->problem, "%s", duo_message());
+    if (status != DUO_OK && !run->problem[0])
+        snprintf(run->problem, sizeof run->problem, "%s", duo_message());
+    return status == DUO_ENOMEM ? status : DUO_OK;
 }
 
-static void open_checkpoint(report_run *run)
+static duo_status open_checkpoint(report_run *run)
 {
     char path[PATH_BYTES];
-    if (access(in_folder(path, run, "latest"), F_OK) != 0) return;
-    if (duo_checkpoint_open(&run->checkpoint, path) != DUO_OK) {
-        note_problem(run);
-        return;
-    }
-    size_t bytes = 0;
-    const void *model = duo_checkpoint_tokenizer(run->checkpoint, &bytes);
-    if (duo_tokenizer_create(&run->tokenizer, model, bytes, path) != DUO_OK) note_problem(run);
+    if (access(in_folder(path, run, "latest"), F_OK) != 0) return DUO_OK;
+    duo_status status = duo_checkpoint_open(&run->checkpoint, path);
+    if (status == DUO_OK) status = duo_checkpoint_open_tokenizer(run->checkpoint, &run->tokenizer);
+    return note_problem(run, status);
 }
 
 static duo_status open_recipe(report_run *run)
 {
     char path[PATH_BYTES];
-    run->recipe_text = read_text(in_folder(path, run, "recipe.conf"));
+    const duo_status status = read_text(&run->recipe_text, in_folder(path, run, "recipe.conf"));
+    if (status != DUO_OK) return status;
     if (!run->recipe_text && run->checkpoint) {
         run->recipe_text = strdup(duo_checkpoint_recipe(run->checkpoint));
         if (!run->recipe_text) return duo_fail(DUO_ENOMEM, "no memory for a recipe");
     }
-    if (run->recipe_text &&
-        duo_recipe_parse(&run->recipe, run->recipe_text, path, NULL, 0) != DUO_OK)
-        note_problem(run);
-    return DUO_OK;
+    if (!run->recipe_text) return DUO_OK;
+    return note_problem(run, duo_recipe_parse(&run->recipe, run->recipe_text, path, NULL, 0));
 }
 
 duo_status report_run_open(report_run *run, const char *folder)
@@ -70,8 +69,8 @@ duo_status report_run_open(report_run *run, const char *folder)
     *run = (report_run){.folder = folder};
     if (strlen(folder) >= DUO_PATH_MAX)
         return duo_fail(DUO_EINVAL, "%.60s...: too long a path", folder);
-    open_checkpoint(run);
-    const duo_status status = open_recipe(run);
+    duo_status status = open_checkpoint(run);
+    if (status == DUO_OK) status = open_recipe(run);
     if (status != DUO_OK || run->recipe_text || run->checkpoint || run->problem[0]) return status;
     if (access(in_folder(path, run, "metrics.jsonl"), F_OK) == 0) return DUO_OK;
     if (access(folder, F_OK) != 0) return duo_fail(DUO_EIO, "%s: %s", folder, strerror(errno));
@@ -106,7 +105,14 @@ static size_t stride_of(size_t lines, size_t most)
     return most == 0 || lines <= most ? 1 : (lines + most - 1) / most;
 }
 
-static void plan_thinning(thinning *t, FILE *file, size_t most_bytes)
+/* getline ends in -1 at the end of the file, and when memory is short. */
+static duo_status check_read(const FILE *file)
+{
+    if (feof((FILE *)file) || ferror((FILE *)file)) return DUO_OK;
+    return duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
+}
+
+static duo_status plan_thinning(thinning *t, FILE *file, size_t most_bytes)
 {
     char *line = NULL;
     size_t room = 0;
@@ -117,17 +123,21 @@ static void plan_thinning(thinning *t, FILE *file, size_t most_bytes)
         t->held_out += holds_held_out(line);
     }
     free(line);
+    const duo_status status = check_read(file);
     rewind(file);
     size_t most = t->lines == 0 ? LEAST_LINES : most_bytes / (t->bytes / t->lines + 1);
     if (most < LEAST_LINES) most = LEAST_LINES;
     t->held_out_stride = stride_of(t->held_out, most / 2);
     const size_t kept = t->held_out / t->held_out_stride;
     t->stride = stride_of(t->lines - t->held_out, most - kept);
+    return status;
 }
 
 /* A line that is no JSON is the last one of a run that is writing it, or was torn by a crash. */
-static void write_lines(json_out *out, FILE *file, const thinning *t)
+static duo_status write_lines(json_out *out, FILE *file, const thinning *t)
 {
+    json_error_t error = {0};
+    bool short_of_memory = false;
     char *line = NULL;
     size_t room = 0, with = 0, without = 0;
     ssize_t n;
@@ -136,12 +146,16 @@ static void write_lines(json_out *out, FILE *file, const thinning *t)
     while ((n = getline(&line, &room, file)) > 0) {
         const bool held_out = holds_held_out(line);
         if (held_out ? with++ % t->held_out_stride != 0 : without++ % t->stride != 0) continue;
-        json_t *object = json_loadb(line, (size_t)n, 0, NULL);
+        json_t *object = json_loadb(line, (size_t)n, 0, &error);
+        if (!object) object = json_loadb(line, (size_t)n, 0, &error); /* was it memory? */
+        if (!object && error.text[0] == '\0') short_of_memory = true; /* else it says why */
         if (json_is_object(object)) json_value(out, object);
         json_decref(object);
     }
     json_end(out, ']');
     free(line);
+    if (short_of_memory) return duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
+    return check_read(file);
 }
 
 static duo_status write_metrics(json_out *out, const report_run *run, size_t bytes)
@@ -151,11 +165,12 @@ static duo_status write_metrics(json_out *out, const report_run *run, size_t byt
     FILE *file = fopen(in_folder(path, run, "metrics.jsonl"), "r");
     if (!file && errno == ENOENT) return DUO_OK;
     if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    plan_thinning(&t, file, bytes);
+    duo_status status = plan_thinning(&t, file, bytes);
     json_key_number(out, "log_stride", (double)t.stride);
-    write_lines(out, file, &t);
+    if (status == DUO_OK) status = write_lines(out, file, &t);
     const bool failed = ferror(file) != 0;
     fclose(file);
+    if (status != DUO_OK) return status;
     return failed ? duo_fail(DUO_EIO, "%s: cannot be read", path) : DUO_OK;
 }
 
@@ -209,7 +224,7 @@ static void write_stages(json_out *out, const duo_recipe *recipe)
     json_end(out, ']');
 }
 
-static void write_model(json_out *out, const duo_config *config)
+static duo_status write_model(json_out *out, const duo_config *config)
 {
     duo_params params;
     const struct {
@@ -227,7 +242,9 @@ static void write_model(json_out *out, const duo_config *config)
         json_key_number(out, sizes[i].key, (double)sizes[i].value);
     json_end(out, '}');
 
-    if (config->vocab_size == 0 || duo_params_create(&params, config) != DUO_OK) return;
+    if (config->vocab_size == 0) return DUO_OK;
+    const duo_status status = duo_params_create(&params, config);
+    if (status != DUO_OK) return status;
     json_key(out, "parameters");
     json_begin(out, '{');
     for (duo_group g = 0; g < DUO_GROUPS; g++)
@@ -243,6 +260,7 @@ static void write_model(json_out *out, const duo_config *config)
     json_key_number(out, "all_big_ffns", L * duo_flops_ffn(config, DUO_BIG));
     json_key_number(out, "routers", duo_flops_routers(config));
     json_end(out, '}');
+    return DUO_OK;
 }
 
 static void write_checkpoint(json_out *out, const duo_checkpoint *checkpoint)
@@ -283,9 +301,9 @@ duo_status report_run_write(json_out *out, const report_run *run, size_t bytes)
                       duo_hash_text(hash, duo_hash_bytes(run->recipe_text, length)));
     }
     if (run->recipe) write_stages(out, run->recipe);
-    if (config) write_model(out, config);
+    duo_status status = config ? write_model(out, config) : DUO_OK;
     if (run->checkpoint) write_checkpoint(out, run->checkpoint);
-    const duo_status status = write_metrics(out, run, bytes);
+    if (status == DUO_OK) status = write_metrics(out, run, bytes);
     json_end(out, '}');
     return status;
 }

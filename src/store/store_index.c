@@ -342,6 +342,14 @@ static int by_place(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
+/* A name that is none stays out of the message. */
+static duo_status bad_dataset(const char *path, size_t i, const char *name, const char *wrong)
+{
+    const bool named = name && store_object_name_ok(name);
+    return duo_fail(DUO_EDATA, "%s: index: dataset %zu%s%.200s: %s", path, i, named ? ", " : "",
+                    named ? name : "", wrong);
+}
+
 static duo_status check_overlap(const char *path, const duo_dataset *datasets, size_t count)
 {
     duo_status status = DUO_OK;
@@ -367,6 +375,9 @@ duo_status store_index_parse(const char *path, const unsigned char *file,
     enum { LEAST_RECORD = 16 }; /* no record is shorter: a hostile count allocates little */
     cursor c = {.at = file + STORE_HEADER, .left = (size_t)header->index_bytes};
     const size_t D = header->datasets, A = header->attributes;
+    if (D + A > STORE_ENTRIES)
+        return duo_fail(DUO_EDATA, "%s: index: %zu entries, at most %d are read", path, D + A,
+                        STORE_ENTRIES);
     if (D + A > c.left / LEAST_RECORD)
         return duo_fail(DUO_EDATA, "%s: index: more entries than it has room for", path);
     *datasets = calloc(D + 1, sizeof **datasets);
@@ -380,7 +391,7 @@ duo_status store_index_parse(const char *path, const unsigned char *file,
         duo_dataset *d = *datasets + i;
         const char *wrong = parse_dataset(&c, content, content_bytes, d);
         if (!wrong && i && strcmp(d[-1].name, d->name) >= 0) wrong = "it is out of order";
-        if (wrong) return duo_fail(DUO_EDATA, "%s: index: dataset %zu: %s", path, i, wrong);
+        if (wrong) return bad_dataset(path, i, d->name, wrong);
     }
     for (size_t i = 0; i < A; i++) {
         duo_attribute *a = *attributes + i;

@@ -30,7 +30,8 @@
  *     attribute  string object, string name, uint32 type, then a uint64, the bits of a float64,
  *                or a string
  *
- * Datasets neither overlap nor leave the file; one without elements has offset 0.
+ * Datasets neither overlap nor leave the file; one without elements has offset 0. Datasets and
+ * attributes together are 65536 at most: far more than any model needs, and little memory.
  */
 enum {
     STORE_VERSION = 1,
@@ -38,7 +39,8 @@ enum {
     STORE_DIGEST = 16,
     STORE_BLOCK_MIN = 64 << 10,
     STORE_BLOCK_MAX = 256 << 20,
-    STORE_ALIGN = 4096
+    STORE_ALIGN = 4096,
+    STORE_ENTRIES = 1 << 16
 };
 
 typedef struct store_header {

@@ -17,7 +17,7 @@
 /* Everything in this file between the fork and _exit may crash, hang or eat memory: the HDF5
  * library reads bytes that anybody may have written. */
 
-enum { MAX_DEPTH = 32, MAX_OBJECTS = 1 << 20 };
+enum { MAX_DEPTH = 32, MAX_OBJECTS = STORE_ENTRIES };
 
 typedef struct intake {
     const char *from;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "duo/arena.h"
 #include "duo/store.h"
 #include "store_hdf5.h"
 #include "store_index.h"
@@ -93,6 +94,8 @@ duo_status duo_store_create(duo_store_writer **out, const char *path, duo_kind k
         status = duo_fail(DUO_ENOMEM, "%s: no memory to write it", path);
     else if (kind < DUO_KIND_CHECKPOINT || kind > DUO_KIND_PROBE)
         status = duo_fail(DUO_EINVAL, "%s: a file needs a kind", path);
+    /* The HDF5 library crashes where its memory runs out: there must be more than it takes. */
+    if (status == DUO_OK) status = duo_memory_check((size_t)16 << 20, path);
     if (status == DUO_OK) {
         store_temp_sweep(path);
         store_hdf5_start();
@@ -449,6 +452,11 @@ static duo_status seal(duo_store_writer *writer)
     header.index_bytes = store_index_arrange(writer->datasets, writer->dataset_count,
                                              writer->attributes, writer->attribute_count);
     size_t block_bytes = writer->block_bytes, file_bytes = 0;
+    if (writer->dataset_count + writer->attribute_count > STORE_ENTRIES) {
+        status = duo_fail(DUO_EINVAL, "%s: more than %d datasets and attributes", writer->path,
+                          STORE_ENTRIES);
+        goto done;
+    }
     while (block_bytes < STORE_HEADER + header.index_bytes + STORE_DIGEST) block_bytes *= 2;
     if (block_bytes > STORE_BLOCK_MAX) {
         status = duo_fail(DUO_EINVAL, "%s: names and attributes of %" PRIu64 " bytes are too many",

@@ -20,7 +20,8 @@ typedef struct making {
     size_t n;
     passage *documents; /* (n_documents) */
     size_t n_documents;
-    size_t *starts; /* (choices) of the passages of one item; the first follows the context */
+    duo_status status; /* what ends the making, other than a text that will not do */
+    size_t *starts;    /* (choices) of the passages of one item; the first follows the context */
 } making;
 
 /* ---------------------------------------------------------------- the text */
@@ -117,15 +118,17 @@ static bool choose_passages(making *m, uint64_t try)
 /* ---------------------------------------------------------------- texts */
 
 /* The text of ids; NULL when it would not become the same ids again, or holds a NUL. */
-static char *text_of(const making *m, size_t at, size_t n)
+static char *text_of(making *m, size_t at, size_t n)
 {
     char *text = NULL;
     int32_t *again = NULL;
     size_t bytes = 0, n_again = 0;
     bool same = false;
-    if (duo_tokenizer_decode(m->tokenizer, m->ids + at, n, &text, &bytes) != DUO_OK) return NULL;
-    if (strlen(text) == bytes &&
-        duo_tokenizer_encode(m->tokenizer, text, bytes, &again, &n_again) == DUO_OK)
+    duo_status status = duo_tokenizer_decode(m->tokenizer, m->ids + at, n, &text, &bytes);
+    const bool whole = status == DUO_OK && strlen(text) == bytes;
+    if (whole) status = duo_tokenizer_encode(m->tokenizer, text, bytes, &again, &n_again);
+    if (status == DUO_ENOMEM) m->status = status;
+    if (whole && status == DUO_OK)
         same = n_again == n && memcmp(again, m->ids + at, n * sizeof *again) == 0;
     free(again);
     if (same) return text;
@@ -140,7 +143,10 @@ static bool make_item(making *m, duo_choice_item *item, uint64_t try)
     if (!choose_passages(m, try)) return false;
     *item = (duo_choice_item){.answer = below(m, w->choices, try, w->choices * TRIES_PER_CHOICE)};
     item->choices = calloc(w->choices, sizeof *item->choices);
-    if (!item->choices) return false;
+    if (!item->choices) {
+        m->status = duo_fail(DUO_ENOMEM, "no memory for %zu choices", w->choices);
+        return false;
+    }
     item->context = text_of(m, m->starts[0] - w->context, w->context);
     bool good = item->context != NULL;
     for (size_t i = 0; i < w->choices && good; i++) {
@@ -162,8 +168,9 @@ static duo_status make_items(making *m, duo_choice_set *set)
     const uint64_t tries = (uint64_t)m->wanted->items * TRIES_PER_ITEM;
     set->items = calloc(m->wanted->items, sizeof *set->items);
     if (!set->items) return duo_fail(DUO_ENOMEM, "no memory for %zu items", m->wanted->items);
-    for (uint64_t try = 0; try < tries && set->n < m->wanted->items; try++)
+    for (uint64_t try = 0; try < tries && set->n < m->wanted->items && m->status == DUO_OK; try++)
         set->n += make_item(m, &set->items[set->n], try);
+    if (m->status != DUO_OK) return m->status;
     if (set->n == m->wanted->items) return DUO_OK;
     return duo_fail(DUO_EINVAL, "%s: its held-out text gave %zu of %zu items; ask for shorter ones",
                     duo_tokens_path(m->tokens), set->n, m->wanted->items);
@@ -173,7 +180,6 @@ duo_status duo_choices_make(duo_choice_set *set, const duo_tokens *tokens,
                             const duo_choice_making *wanted)
 {
     making m = {.wanted = wanted, .tokens = tokens};
-    size_t bytes = 0;
     *set = (duo_choice_set){.name = strdup(duo_tokens_path(tokens))};
     duo_status status = DUO_OK;
     m.starts = calloc(wanted->choices, sizeof *m.starts);
@@ -181,8 +187,7 @@ duo_status duo_choices_make(duo_choice_set *set, const duo_tokens *tokens,
         status = duo_fail(DUO_ENOMEM, "no memory for %zu choices", wanted->choices);
         goto done;
     }
-    const void *model = duo_tokens_tokenizer(tokens, &bytes);
-    status = duo_tokenizer_create(&m.tokenizer, model, bytes, set->name);
+    status = duo_tokens_open_tokenizer(tokens, &m.tokenizer);
     const int first = wanted->domain < 0 ? 0 : wanted->domain;
     const int last = wanted->domain < 0 ? (int)duo_tokens_domains(tokens) - 1 : wanted->domain;
     for (int d = first; d <= last && status == DUO_OK; d++) status = read_domain(&m, d);

@@ -258,6 +258,69 @@ static duo_status check_version(const duo_store *file, uint64_t least)
                     version < least ? "goes on with" : "reads up to", ROUTES_VERSION);
 }
 
+static bool last_part_is(const char *name, const char *part)
+{
+    return strcmp(strrchr(name, '/') + 1, part) == 0;
+}
+
+static duo_status check_modules(const duo_store *file, const duo_dataset *routes)
+{
+    const uint8_t *modules = routes->data;
+    for (size_t i = 0; i < routes->count; i++)
+        if (modules[i] >= DUO_MODULES)
+            return duo_fail(DUO_EDATA, "%s: %s holds %d, which is no module", duo_store_path(file),
+                            routes->name, (int)modules[i]);
+    return DUO_OK;
+}
+
+static duo_status check_finite(const duo_store *file, const duo_dataset *loss)
+{
+    for (size_t i = 0; i < loss->count; i++)
+        if (!isfinite(loss->type == DUO_F32 ? (double)((const float *)loss->data)[i]
+                                            : ((const double *)loss->data)[i]))
+            return duo_fail(DUO_EDATA, "%s: %s holds what is not finite", duo_store_path(file),
+                            loss->name);
+    return DUO_OK;
+}
+
+/* What no reader can use, whichever part of the file it wants. */
+static duo_status check_contents(const duo_store *file)
+{
+    const duo_dataset *tokens = NULL, *routes = NULL, *all = NULL;
+    duo_status status =
+        duo_store_require(file, "/tokens", DUO_I32, (duo_shape){.rank = 2}, &tokens);
+    if (status != DUO_OK) return status;
+    const size_t R = tokens->shape.size[0], columns = tokens->shape.size[1];
+    if (R == 0 || columns < 2)
+        return duo_fail(DUO_EDATA, "%s: /tokens holds no sequence", duo_store_path(file));
+    status =
+        duo_store_require(file, "/routes", DUO_U8, (duo_shape){3, {R, columns - 1, 0}}, &routes);
+    if (status == DUO_OK && routes->count == 0)
+        status = duo_fail(DUO_EDATA, "%s: /routes holds no layer", duo_store_path(file));
+    const size_t n = duo_store_datasets(file, &all);
+    for (size_t i = 0; i < n && status == DUO_OK; i++) {
+        const duo_dataset *d = &all[i];
+        if (d->type == DUO_U8 &&
+            (last_part_is(d->name, "routes") || last_part_is(d->name, "patterns")))
+            status = check_modules(file, d);
+        else if ((d->type == DUO_F32 || d->type == DUO_F64) &&
+                 (last_part_is(d->name, "loss") || last_part_is(d->name, "expected")))
+            status = check_finite(file, d);
+    }
+    return status;
+}
+
+duo_status duo_routes_open(duo_store **file, const char *path)
+{
+    duo_status status = duo_store_open(file, path, DUO_KIND_ROUTES);
+    if (status == DUO_OK) status = check_version(*file, 1);
+    if (status == DUO_OK) status = check_contents(*file);
+    if (status == DUO_OK) return DUO_OK;
+    duo_store_close(*file);
+    *file = NULL;
+    return status;
+}
+
 static duo_status check_settings(const duo_store *file, const duo_routes_origin *origin, size_t R)
 {
     described d;
@@ -325,7 +388,7 @@ duo_status duo_results_resume(duo_results *results, const char *path,
     duo_store *file = NULL;
     results->done = 0;
     if (access(path, F_OK) != 0 && errno == ENOENT) return DUO_OK;
-    duo_status status = duo_store_open(&file, path, DUO_KIND_ROUTES);
+    duo_status status = duo_routes_open(&file, path);
     if (status == DUO_OK) status = check_version(file, ROUTES_VERSION);
     if (status == DUO_OK) status = check_settings(file, origin, results->sequences->R);
     if (status == DUO_OK) status = take_over(results, file);
@@ -347,22 +410,6 @@ static duo_status check_model(const duo_store *file, duo_hash model)
                     duo_store_path(file), hash, expected);
 }
 
-static duo_status check_values(const duo_store *file, const duo_dataset *routes,
-                               const duo_dataset *loss)
-{
-    const uint8_t *modules = routes->data;
-    const float *losses = loss->data;
-    for (size_t i = 0; i < routes->count; i++)
-        if (modules[i] >= DUO_MODULES)
-            return duo_fail(DUO_EDATA, "%s: %s holds %d, which is no module", duo_store_path(file),
-                            routes->name, (int)modules[i]);
-    for (size_t i = 0; i < loss->count; i++)
-        if (!isfinite(losses[i]))
-            return duo_fail(DUO_EDATA, "%s: %s holds what is not finite", duo_store_path(file),
-                            loss->name);
-    return DUO_OK;
-}
-
 static duo_status read_sequences(const duo_store *file, const duo_config *config,
                                  duo_sequences *sequences)
 {
@@ -371,8 +418,6 @@ static duo_status read_sequences(const duo_store *file, const duo_config *config
         duo_store_require(file, "/tokens", DUO_I32, (duo_shape){2, {0, 0}}, &tokens);
     if (status != DUO_OK) return status;
     const size_t R = tokens->shape.size[0], columns = tokens->shape.size[1];
-    if (R == 0 || columns < 2)
-        return duo_fail(DUO_EDATA, "%s: /tokens holds no sequence", duo_store_path(file));
     *sequences =
         (duo_sequences){.R = R, .T = columns - 1, .tokens = malloc(R * columns * sizeof(int32_t))};
     if (!sequences->tokens)
@@ -401,7 +446,6 @@ static duo_status read_policy(const duo_store *file, const char *name, const duo
     status = duo_store_require(file, path[0], DUO_U8, (duo_shape){3, {R, T, L}}, &routes);
     if (status == DUO_OK)
         status = duo_store_require(file, path[1], DUO_F32, (duo_shape){2, {R, T}}, &loss);
-    if (status == DUO_OK) status = check_values(file, routes, loss);
     if (status == DUO_OK) status = duo_trace_create(trace, sequences, L);
     if (status != DUO_OK) return status;
     memcpy(trace->routes, routes->data, R * T * L);
@@ -420,8 +464,7 @@ duo_status duo_routes_read(const char *path_and_name, const duo_model *model, du
     char *name = strrchr(path, '#');
     if (access(path, F_OK) == 0) name = NULL; /* a file whose own name holds a # */
     if (name) *name++ = '\0';
-    duo_status status = duo_store_open(&file, path, DUO_KIND_ROUTES);
-    if (status == DUO_OK) status = check_version(file, 1);
+    duo_status status = duo_routes_open(&file, path);
     if (status == DUO_OK) status = check_model(file, model_hash);
     if (status == DUO_OK) status = read_policy(file, name, &model->params.config, sequences, trace);
     duo_store_close(file);
@@ -464,15 +507,6 @@ static duo_status read_reference(const duo_store *file, const duo_config *config
     return status;
 }
 
-static duo_status check_patterns(const duo_fixed *fixed, const char *path)
-{
-    for (size_t i = 0; i < (fixed->L + 1) * fixed->L; i++)
-        if (fixed->patterns[i] >= DUO_MODULES)
-            return duo_fail(DUO_EDATA, "%s: /fixed/patterns holds %d, which is no module", path,
-                            (int)fixed->patterns[i]);
-    return DUO_OK;
-}
-
 duo_status duo_reference_read(const char *path, const duo_model *model, duo_hash model_hash,
                               duo_sequences *sequences, duo_reference *reference, duo_fixed *fixed)
 {
@@ -480,13 +514,11 @@ duo_status duo_reference_read(const char *path, const duo_model *model, duo_hash
     *fixed = (duo_fixed){0};
     *sequences = (duo_sequences){0};
     *reference = (duo_reference){0};
-    duo_status status = duo_store_open(&file, path, DUO_KIND_ROUTES);
-    if (status == DUO_OK) status = check_version(file, 1);
+    duo_status status = duo_routes_open(&file, path);
     if (status == DUO_OK) status = check_model(file, model_hash);
     if (status == DUO_OK)
         status = read_reference(file, &model->params.config, sequences, reference);
     if (status == DUO_OK) status = resume_fixed(fixed, file, model->params.config.n_layers);
-    if (status == DUO_OK) status = check_patterns(fixed, path);
     duo_store_close(file);
     if (status == DUO_OK) return DUO_OK;
     duo_fixed_free(fixed);

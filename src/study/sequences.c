@@ -15,11 +15,8 @@ void duo_sequences_count_bytes(duo_sequences *sequences, const duo_tokenizer *to
 
 static duo_status count_bytes(duo_sequences *sequences, const duo_tokens *tokens)
 {
-    size_t bytes = 0;
-    const void *model = duo_tokens_tokenizer(tokens, &bytes);
     duo_tokenizer *tokenizer = NULL;
-    const duo_status status =
-        duo_tokenizer_create(&tokenizer, model, bytes, duo_tokens_path(tokens));
+    const duo_status status = duo_tokens_open_tokenizer(tokens, &tokenizer);
     if (status == DUO_OK) duo_sequences_count_bytes(sequences, tokenizer);
     duo_tokenizer_free(tokenizer);
     return status;
