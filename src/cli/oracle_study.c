@@ -223,7 +223,6 @@ static duo_status run_units(duo_oracle_study *s)
     size_t unit = first_unit(s);
     duo_status status = DUO_OK;
     double saved = progress.task.started = duo_cli_seconds();
-    if (s->options->output) duo_cli_catch_stop();
     while (s->results.done < R && status == DUO_OK && !duo_cli_stop_wanted()) {
         const double began = duo_cli_seconds();
         const size_t left = R - s->results.done;
@@ -271,6 +270,7 @@ duo_status duo_oracle_study_run(duo_oracle_study *s)
     duo_status status = DUO_OK;
     for (size_t i = 0; i < s->n && status == DUO_OK; i++)
         if (s->entries[i].kind == DUO_ENTRY_CURVE) status = check_curve(s, &s->entries[i]);
+    if (o->output) duo_cli_catch_stop(); /* what is done is saved, also before the first unit */
     if (status == DUO_OK && o->output)
         status = duo_results_resume(&s->results, o->output, &s->origin);
     if (status != DUO_OK) return status;
