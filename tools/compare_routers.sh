@@ -15,6 +15,7 @@
 #   hidden      a hidden layer of 64
 #   inputs      hidden, and previous route and position as inputs
 #   start       plain, that begins at the best fixed pattern of the budget
+#   start-hidden   the same with a hidden layer of 64 and half the learning rate
 #   told        hidden, told the budget: one router for all budgets
 #   teacher, teacher-free        taught the oracle's routes of training text; -free: of an oracle that
 #                                does not see the successor (duo oracle --goal label-free)
@@ -35,7 +36,7 @@ shopt -s inherit_errexit
 
 run=${1%/}
 read -ra budgets <<<"${2:-4}"
-read -ra variants <<<"${3:-plain hard hinge flops lagrangian hidden inputs start told teacher-free gap-free rounds}"
+read -ra variants <<<"${3:-plain hard hinge flops lagrangian hidden inputs start start-hidden told teacher-free gap-free rounds}"
 read -ra seeds <<<"${4:-1}"
 duo=${DUO:-build/src/cli/duo}
 steps=${STEPS:-300}
@@ -88,6 +89,10 @@ keys() {
     gap | gap-free) echo "teacher = \"$made\" learn = gaps alpha = 0" ;;
     focal) echo "teacher = \"$made\" alpha = 0 focal = 2" ;;
     mixture) echo "teacher = \"$made\" language = 1 teach = 0.1" ;;
+    start-hidden)
+        echo "router_hidden = 64 start = \"$(fixed "$2")\" lean = 1" \
+            "lr = $(awk -v lr="${LR:-1e-2}" 'BEGIN { print lr / 2 }')"
+        ;;
     start) echo "start = \"$made\" lean = 1" ;;
     small) echo "train = \"router+small\" lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     all) echo "train = all lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
