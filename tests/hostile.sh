@@ -78,7 +78,7 @@ sed 's/stage router {.*/stage router { steps = 1  batch_size = 2  budget = 1 }/'
 strangers() {
     grep -v -e ENOENT -e 'execve(' -e AT_REMOVEDIR opened | grep -o '"[^"]*"' | tr -d '"' | sort -u |
         grep -E '^/|\.\.' |
-        grep -Ev "^($work|$(dirname "$(dirname "$(realpath "$duo")")")|/proc|/sys|/dev|/lib|/usr|/etc/ld\.so)" || true
+        grep -Ev "^($work|$(dirname "$(dirname "$(realpath "$duo")")")|/proc|/sys|/dev|/lib|/usr|/etc/ld\.so|/etc/localtime)" || true
 }
 
 # try KIND NAME LETTER SAYS TRACED

@@ -86,9 +86,9 @@ duo_status duo_results_resume(duo_results *results, const char *path,
 
 /**
  * Open a routes file for a reader of its datasets. /tokens holds a sequence, /routes fits it, no
- * route is other than a module and no loss other than finite, under any policy: DUO_EDATA names
- * the dataset. Token ids are not looked at, since a file does not know the vocabulary. DUO_EINVAL:
- * of a newer version. The caller closes *file.
+ * route is other than a module, no loss other than finite but where a curve has none: DUO_EDATA
+ * names the dataset. Token ids are not looked at, since a file does not know the vocabulary.
+ * DUO_EINVAL: of a newer version. The caller closes *file.
  */
 duo_status duo_routes_open(duo_store **file, const char *path);
 
