@@ -240,7 +240,7 @@ positions and over eighths of them" \
         "$script oracle-prose oracle-code tables" \
         "duo oracle $model --domain DOMAIN --windows $committed_windows --budget 4|6|8|skip:6 --output O.h5" \
         "duo eval $model --policy file:O.h5 --usage TSV"
-    router_shares | table figure-3 "Routers: the same on the same windows" "$script routers tables" \
+    router_shares | table figure-3 "Routers: the same, on the windows of the reference studies" "$script routers tables" \
         "duo eval $name-ROUTER/stage-router.h5 --domain DOMAIN --windows $windows --usage TSV"
     for domain in "${domains[@]}"; do
         perplexities "$domain" | table "figure-4-$domain" "Perplexity by big layers per token, held-out \
