@@ -11,7 +11,7 @@ duo=$1 injector=$2 count=$3 first=$4
 
 export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0
 # They do not outlive a malloc that fails, and are not called before there was room enough.
-spare="libconfuse libhdf5 libsentencepiece libprotobuf libstdc++"
+spare="libconfuse libhdf5 libsentencepiece libprotobuf libstdc++ libomp"
 enter_scratch
 make_inputs
 
