@@ -6,7 +6,7 @@
 #         -DCMAKE_CXX_COMPILER=clang++
 # Usage: threads.sh BUILD
 set -euo pipefail
-duo=$1/src/cli/duo
+duo=$(realpath "$1")/src/cli/duo
 . "$(dirname "$0")/tiny_run.sh"
 . "$(dirname "$0")/every_command.sh"
 

@@ -3,7 +3,7 @@
 # nothing is read or written outside its block, what our code allocates is freed.
 # Usage: valgrind.sh DUO
 set -euo pipefail
-duo=$1
+duo=$(realpath "$1")
 . "$(dirname "$0")/tiny_run.sh"
 . "$(dirname "$0")/every_command.sh"
 
