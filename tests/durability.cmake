@@ -12,7 +12,7 @@ endforeach()
 
 function(duo_durability_test name script)
     add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} $<TARGET_FILE:duo> ${ARGN})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 240 SKIP_RETURN_CODE 77)
 endfunction()
 
 duo_durability_test(faults faults.sh $<TARGET_FILE:faults> 27 0)
