@@ -31,8 +31,10 @@ static size_t bytes_of(const duo_dataset *d)
 void hostile_add(hostile_file *file, const char *name, duo_type type, duo_shape shape,
                  const void *data)
 {
-    file->datasets =
-        checked(realloc(file->datasets, (file->n_datasets + 1) * sizeof *file->datasets));
+    if (file->n_datasets >= file->room) {
+        file->room = 2 * file->n_datasets + 1;
+        file->datasets = checked(realloc(file->datasets, file->room * sizeof *file->datasets));
+    }
     store_dataset *d = &file->datasets[file->n_datasets++];
     *d = (store_dataset){.is = {.name = copy_text(name), .type = type, .shape = shape}};
     size_t bytes = 0;

@@ -11,6 +11,7 @@ typedef struct hostile_file {
     duo_kind kind;
     store_dataset *datasets; /**< a NULL in is.data: bytes of 0 */
     size_t n_datasets;
+    size_t room; /**< in datasets; less than n_datasets: none beyond them */
     duo_attribute *attributes;
     size_t n_attributes;
     bool keep_places; /**< the offsets are what the changes say, not what would be right */

@@ -6,7 +6,7 @@
 # Usage: memory.sh DUO INJECTOR COUNT FIRST
 set -euo pipefail
 duo=$1 injector=$2 count=$3 first=$4
-if ldd "$duo" | grep -q 'lib[a-z]*san'; then
+if [[ $(ldd "$duo") == *lib?san.so* || $(ldd "$duo") == *libubsan.so* ]]; then
     echo "memory: skipped, a sanitizer has a malloc of its own"
     exit 77
 fi
