@@ -331,11 +331,11 @@ static void multiply_packed(const product *p)
     multiply_stage(p, &all);
 }
 
-/* Pointers to the rows k0 to k0 + depth, then DUO_FETCH times the last one. */
+/* Pointers to the rows k0 to k0 + depth, then DUO_ROWS_AHEAD times the last one. */
 static void rows_to_read(const float **rows, const duo_operand *from, size_t k0, size_t depth)
 {
     for (size_t i = 0; i < depth; i++) rows[i] = duo_operand_row(from, k0 + i);
-    for (size_t i = 0; i < DUO_FETCH; i++) rows[depth + i] = rows[depth - 1];
+    for (size_t i = 0; i < DUO_ROWS_AHEAD; i++) rows[depth + i] = rows[depth - 1];
 }
 
 /* One task: rows m to m_end of the output by the columns n0 to n_end. */
@@ -344,10 +344,12 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
     const duo_tile *tile = p->tile;
     float *strips = matmul.lefts[omp_get_thread_num()];
     float *panel = matmul.panels[omp_get_thread_num()];
-    const float *left_rows[BLOCK_TOKENS + DUO_FETCH], *right_rows[BLOCK_TOKENS + DUO_FETCH];
+    enum { MOST_ROWS = BLOCK_TOKENS * DUO_TILE_PER_UNIT + DUO_ROWS_AHEAD };
+    const float *left_rows[MOST_ROWS], *right_rows[MOST_ROWS];
     const size_t width = panel_width(tile);
     for (size_t k = 0; k < p->K; k += p->block_K) {
         const size_t depth = min(p->block_K, p->K - k);
+        const size_t units = units_of(tile, depth);
         rows_to_read(left_rows, &p->left, k, depth);
         rows_to_read(right_rows, &p->right, k, depth);
         for (size_t n = n0; n < n_end; n += width) {
@@ -358,7 +360,7 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
                 const bool packed = n > n0 || (first - m) % LEFT_GROUP > 0;
                 const duo_tile_source left = {packed ? NULL : left_rows, first,
                                               min(LEFT_GROUP, m_end - first),
-                                              strips + (first - m) * depth};
+                                              strips + (first - m) * units};
                 float *y[DUO_TILE_ROWS];
                 for (size_t i = 0; i < rows; i++) y[i] = p->y + (first + i) * p->N + n;
                 tile->multiply_sources[rows - 1][vectors - 1](y, &left, &right, depth);
@@ -373,7 +375,8 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
 static void multiply_by_sources(const product *p)
 {
     const size_t threads = (size_t)matmul.threads;
-    size_t row_tasks = divide_up(p->M, LEFT / p->block_K / LEFT_GROUP * LEFT_GROUP);
+    const size_t fitting = LEFT / units_of(p->tile, p->block_K) / LEFT_GROUP * LEFT_GROUP;
+    size_t row_tasks = divide_up(p->M, fitting);
     size_t column_tasks = 1;
     while (row_tasks * column_tasks < threads) {
         if (p->M / row_tasks >= p->N / column_tasks)

@@ -18,7 +18,8 @@
  * every variant of a tile: its bits do not depend on the tile it falls into.
  */
 
-enum { DUO_TILE_ROWS = 8, DUO_TILE_VECTORS = 3 }; /* the largest of any instruction set */
+/* The largest of any instruction set. */
+enum { DUO_TILE_ROWS = 8, DUO_TILE_VECTORS = 3, DUO_TILE_PER_UNIT = 2 };
 
 /* Columns of a packed left operand side by side: a multiple of every tile's rows. */
 enum { DUO_STRIP = 8 };
@@ -44,21 +45,21 @@ typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t
                                bool add);
 
 /**
- * Columns of an operand whose rows are k, in units of one k. The first tile that reads them packs
- * them meanwhile: what lies far away then arrives under multiplications. Of the right operand a
- * tile packs its panel. Of the left one it packs DUO_STRIPS strips, one behind the other, since a
- * row's cache lines arrive in pairs; it multiplies by the first.
+ * Columns of an operand whose rows are k. The first tile that reads them packs them meanwhile: what
+ * lies far away then arrives under multiplications. Of the right operand a tile packs its panel. Of
+ * the left one it packs DUO_STRIPS strips, one behind the other, since a row's cache lines arrive
+ * in pairs; it multiplies by the first.
  */
 typedef struct duo_tile_source {
-    const float *const *rows; /**< by k, and DUO_FETCH more to be fetched; NULL: packed already */
+    const float *const *rows; /**< by k, and DUO_ROWS_AHEAD more; NULL: packed already */
     size_t first, cols;
     float *packed;
 } duo_tile_source;
-enum { DUO_FETCH = 32, DUO_STRIPS = 4 };
+enum { DUO_FETCH = 32, DUO_ROWS_AHEAD = DUO_FETCH + DUO_TILE_PER_UNIT - 1, DUO_STRIPS = 4 };
 
-/** y[i][0..right->cols) += sum_u left[u][i] * right[u]. */
+/** y[i][0..right->cols) += sum_k left[k][i] * right[k], of depth k's. */
 typedef void duo_tile_multiply_sources(float *const *y, const duo_tile_source *left,
-                                       const duo_tile_source *right, size_t units);
+                                       const duo_tile_source *right, size_t depth);
 
 /** A panel of `cols` columns: column c is w[c * stride], w[c * stride + 1], ... */
 typedef void duo_tile_pack_rows(float *panel, const float *w, size_t stride, size_t cols, size_t K);

@@ -1,159 +1,9 @@
-#include <immintrin.h>
-
 #include "bf16.h"
-#include "tile.h"
-#include "unroll.h"
 
-enum { ROWS = 8, VECTORS = 3, LANES = 16, AHEAD = 8 /* units of the panel */ };
-
-static inline __mmask16 lanes_below(size_t n)
-{
-    return (__mmask16)((1u << n) - 1);
-}
-
-/* Inlined with constant rows and vectors, so that the sums stay in registers. */
-static inline __attribute__((always_inline)) void
-multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
-         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
-{
-    const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
-    const float *left_row[ROWS];
-    __m512 sum[ROWS][VECTORS];
-    UNROLL(8)
-    for (size_t i = 0; i < rows; i++) {
-        left_row[i] = left[i];
-        UNROLL(3)
-        for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
-    }
-    /* The output is fetched a row at a time along the sum: all at once, it would hold up the
-     * panel, which comes from the second-level cache. */
-    for (size_t row = 0, u = 0, at = 0; row < rows; row++) {
-        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
-        const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
-        for (; u < end; u++, at += step, panel += vectors * LANES) {
-            __m512 right[VECTORS];
-            UNROLL(3)
-            for (size_t j = 0; j < vectors; j++) {
-                __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
-                right[j] = _mm512_load_ps(panel + j * LANES);
-            }
-            UNROLL(8)
-            for (size_t i = 0; i < rows; i++) {
-                const __m512 value = _mm512_set1_ps(left_row[i][at]);
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++)
-                    sum[i][j] = _mm512_fmadd_ps(value, right[j], sum[i][j]);
-            }
-        }
-    }
-    UNROLL(3)
-    for (size_t j = 0; j < vectors; j++) {
-        const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
-        const __m512 offset =
-            bias ? _mm512_maskz_loadu_ps(mask, bias + j * LANES) : _mm512_setzero_ps();
-        UNROLL(8)
-        for (size_t i = 0; i < rows; i++) {
-            float *to = y[i] + j * LANES;
-            __m512 value = _mm512_add_ps(sum[i][j], offset);
-            if (add) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), value);
-            _mm512_mask_storeu_ps(to, mask, value);
-        }
-    }
-}
-
-/* The same chains of multiply-adds, so the same bits. */
-static inline __attribute__((always_inline)) void
-multiply_sources(const size_t rows, const size_t vectors, float *const *y,
-                 const duo_tile_source *left, const duo_tile_source *right, size_t units)
-{
-    const __mmask16 last = lanes_below(right->cols - (vectors - 1) * LANES);
-    const __mmask32 left_lanes = (__mmask32)((1ull << left->cols) - 1);
-    const __mmask16 line[2] = {(__mmask16)left_lanes, (__mmask16)(left_lanes >> LANES)};
-    const float *const *left_rows = left->rows, *const *right_rows = right->rows;
-    float *strip = left->packed, *panel = right->packed;
-    __m512 sum[ROWS][VECTORS];
-    UNROLL(8)
-    for (size_t i = 0; i < rows; i++) {
-        UNROLL(3)
-        for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
-    }
-    for (size_t row = 0, u = 0; row < rows; row++) {
-        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
-        const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
-        for (; u < end; u++, strip += DUO_STRIP, panel += vectors * LANES) {
-            const float *from = strip;
-            if (left_rows) {
-                from = left_rows[u] + left->first;
-                const float *ahead = left_rows[u + DUO_FETCH] + left->first;
-                UNROLL(2)
-                for (size_t j = 0; j < 2; j++) {
-                    __builtin_prefetch(ahead + j * LANES, 0, 2);
-                    const __m512 strips = _mm512_maskz_loadu_ps(line[j], from + j * LANES);
-                    float *to = strip + 2 * j * DUO_STRIP * units;
-                    _mm256_store_ps(to, _mm512_castps512_ps256(strips));
-                    _mm256_store_ps(to + DUO_STRIP * units, _mm512_extractf32x8_ps(strips, 1));
-                }
-            }
-            __m512 column[VECTORS];
-            if (right_rows) {
-                const float *at = right_rows[u] + right->first;
-                const float *ahead = right_rows[u + DUO_FETCH] + right->first;
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++) {
-                    const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
-                    __builtin_prefetch(ahead + j * LANES, 0, 2);
-                    column[j] = _mm512_maskz_loadu_ps(mask, at + j * LANES);
-                    _mm512_store_ps(panel + j * LANES, column[j]);
-                }
-            } else {
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++) {
-                    __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
-                    column[j] = _mm512_load_ps(panel + j * LANES);
-                }
-            }
-            UNROLL(8)
-            for (size_t i = 0; i < rows; i++) {
-                const __m512 value = _mm512_set1_ps(from[i]);
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++)
-                    sum[i][j] = _mm512_fmadd_ps(value, column[j], sum[i][j]);
-            }
-        }
-    }
-    UNROLL(3)
-    for (size_t j = 0; j < vectors; j++) {
-        const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
-        UNROLL(8)
-        for (size_t i = 0; i < rows; i++) {
-            float *to = y[i] + j * LANES;
-            const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum[i][j]);
-            _mm512_mask_storeu_ps(to, mask, value);
-        }
-    }
-}
-
-#define TILE(rows, vectors)                                                                        \
-    static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
-                                            size_t step, const float *panel, size_t units,         \
-                                            size_t cols, const float *bias, bool add)              \
-    {                                                                                              \
-        multiply(rows, vectors, y, left, step, panel, units, cols, bias, add);                     \
-    }                                                                                              \
-    static void sources_##rows##x##vectors(float *const *y, const duo_tile_source *left,           \
-                                           const duo_tile_source *right, size_t units)             \
-    {                                                                                              \
-        multiply_sources(rows, vectors, y, left, right, units);                                    \
-    }
-#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
-TILES(1)
-TILES(2)
-TILES(3)
-TILES(4)
-TILES(5)
-TILES(6)
-TILES(7)
-TILES(8)
+#define TILE_PER_UNIT 1
+#define TILE_MULTIPLY_ADD(sum, value, right) _mm512_fmadd_ps(value, right, sum)
+#define TILE_UNITS(a, b) ((void)(b), (a))
+#include "tile_avx512.h"
 
 /* Four neighbouring floats of each of four rows, one row in each quarter of the register. */
 static inline __m512 load_quarters(const float *const *row, size_t k)
@@ -232,30 +82,16 @@ static float spin(size_t rounds)
     return _mm512_cvtss_f32(sum[0]);
 }
 
-#define ROW_OF_TILES(rows)                                                                         \
-    {                                                                                              \
-        multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
-    }
-#define ROW_OF_SOURCES(rows)                                                                       \
-    {                                                                                              \
-        sources_##rows##x1, sources_##rows##x2, sources_##rows##x3                                 \
-    }
-#define SHAPE                                                                                      \
-    .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1, .spin = spin,                 \
-    .spin_flops = 2 * CHAINS * LANES,                                                              \
-    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),               \
-                 ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)}
 const duo_tile duo_tile_avx512 = {
-    SHAPE,
-    .multiply_sources = {ROW_OF_SOURCES(1), ROW_OF_SOURCES(2), ROW_OF_SOURCES(3), ROW_OF_SOURCES(4),
-                         ROW_OF_SOURCES(5), ROW_OF_SOURCES(6), ROW_OF_SOURCES(7),
-                         ROW_OF_SOURCES(8)},
-    .pack_rows = transpose,
-    .pack_columns = columns_fp32,
+    TILE_MULTIPLY,          TILE_MULTIPLY_SOURCES,
+    .pack_rows = transpose, .pack_columns = columns_fp32,
+    .spin = spin,           .spin_flops = 2 * CHAINS * LANES,
 };
 const duo_tile duo_tile_avx512_rounded = {
-    SHAPE,
+    TILE_MULTIPLY,
     .pack_rows = rows_rounded,
     .pack_columns = columns_rounded,
     .convert = convert_rounded,
+    .spin = spin,
+    .spin_flops = 2 * CHAINS * LANES,
 };
