@@ -124,4 +124,15 @@ if [ -w /dev/full ]; then
 fi
 expect 0 '' sh -c "'$duo' inspect again.h5 --values /train/tokens | :"
 
+# Threads that are bound keep a place each.
+if [ "$(nproc)" -gt 1 ]; then
+    bound=$(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_PROC_BIND=true OMP_NUM_THREADS=2 \
+        OMP_DISPLAY_AFFINITY=true OMP_AFFINITY_FORMAT='place %A' \
+        "$duo" bench --quick --only machine --threads 2 2>&1 | grep '^place' | sort -u | wc -l)
+    [ "$bound" -gt 1 ] || {
+        echo "bound threads have $bound places"
+        failures=$((failures + 1))
+    }
+fi
+
 [ "$failures" = 0 ]

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <omp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -74,11 +75,13 @@ static bool close_stdout(void)
  * the core, the team then waits for a time slice at every barrier: with one busy neighbour,
  * training on two cores was 4 to 20 times slower. Some thousand turns cover the gaps between
  * kernels. The library reads the setting before main, hence the second start; a user's own setting
- * stands.
+ * stands. Where threads are bound to places, this one is by now, and a second start would take its
+ * place for the whole machine.
  */
 static void limit_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (omp_get_proc_bind() != omp_proc_bind_false) return;
     if (setenv("GOMP_SPINCOUNT", "4000", 0) == 0) execv("/proc/self/exe", argv);
 }
 
