@@ -9,7 +9,7 @@
 #include "duo/kernels.h"
 
 /* Kernel tests run as loop tests: once for every instruction set, those of this machine. */
-enum { ALL_ISAS = DUO_ISA_AVX512BF16 + 1 };
+enum { ALL_ISAS = DUO_ISA_AMX + 1 };
 
 /** False where the processor lacks the instruction set: nothing to test there. */
 static inline bool start_isa(int isa, int threads)

@@ -3,23 +3,25 @@
 #include "tile.h"
 
 /*
- * Products of operands in bf16, on every instruction set, and on the tile for bf16 pairs with its
- * instruction emulated: the loops of the tests run over the instruction sets and EMULATED.
+ * Products of operands in bf16, on every instruction set, and on the tiles for bf16 pairs with
+ * their instructions emulated: the loops of the tests run over the instruction sets and both.
  */
 
-enum { EMULATED = ALL_ISAS, ALL_TILES };
+enum { EMULATED_PAIRS = ALL_ISAS, EMULATED_AMX, ALL_TILES };
 
 #ifdef __x86_64__
-extern const duo_tile duo_tile_bf16_emulated;
+extern const duo_tile duo_tile_bf16_emulated, duo_tile_amx_emulated;
 #endif
 
 static bool start_tile(int tile, int threads)
 {
     precision = DUO_BF16;
-    if (tile != EMULATED) return start_isa(tile, threads);
+    if (tile < ALL_ISAS) return start_isa(tile, threads);
 #ifdef __x86_64__
     if (!start_isa(DUO_ISA_AVX512, threads)) return false;
-    ck_assert_int_eq(duo_matmul_start(&duo_tile_avx512, &duo_tile_bf16_emulated, threads), DUO_OK);
+    const duo_tile *emulated =
+        tile == EMULATED_AMX ? &duo_tile_amx_emulated : &duo_tile_bf16_emulated;
+    ck_assert_int_eq(duo_matmul_start(&duo_tile_avx512, emulated, threads), DUO_OK);
     return true;
 #else
     return false;
@@ -128,6 +130,26 @@ START_TEST(infinities_and_nan_reach_the_output)
 }
 END_TEST
 
+/* Where the processor has the instructions, the emulated tiles give their bits. */
+START_TEST(emulation_is_exact)
+{
+    static const int pairs[][2] = {{DUO_ISA_AVX512BF16, EMULATED_PAIRS},
+                                   {DUO_ISA_AMX, EMULATED_AMX}};
+    if (!start_tile(pairs[_i][0], 1)) return;
+    problem p = problem_create((shape){67, 100, 333}, true);
+    results native = run(&p);
+    ck_assert(start_tile(pairs[_i][1], 1));
+    results emulated = run(&p);
+    assert_same_bits(native.y, emulated.y, p.total * p.s.O);
+    assert_same_bits(native.dx, emulated.dx, p.total * p.s.I);
+    assert_same_bits(native.dw, emulated.dw, p.s.O * p.s.I);
+    results_free(&native);
+    results_free(&emulated);
+    problem_free(&p);
+    duo_kernels_stop();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("bf16");
@@ -137,6 +159,7 @@ int main(void)
     tcase_add_loop_test(all, threads_and_packed_forms_do_not_change_bits, 0, ALL_TILES);
     tcase_add_loop_test(all, only_operands_are_rounded, 0, ALL_TILES);
     tcase_add_loop_test(all, infinities_and_nan_reach_the_output, 0, ALL_TILES);
+    tcase_add_loop_test(once, emulation_is_exact, 0, 2);
     tcase_add_test(once, rounding_is_to_nearest_even);
     suite_add_tcase(suite, all);
     suite_add_tcase(suite, once);

@@ -1,55 +1,12 @@
-/* The tile for bf16 pairs with its instruction in AVX-512F, so that it is tested on any processor
- * that has that. */
-#include <immintrin.h>
-
-/* Subnormal numbers are zero for the instruction. */
-static inline __m512 flushed(__m512 x)
-{
-    const __m512i exponent = _mm512_set1_epi32(0x7f800000),
-                  sign = _mm512_set1_epi32((int)(1u << 31));
-    const __mmask16 tiny = _mm512_testn_epi32_mask(_mm512_castps_si512(x), exponent);
-    return _mm512_castsi512_ps(
-        _mm512_mask_and_epi32(_mm512_castps_si512(x), tiny, _mm512_castps_si512(x), sign));
-}
-
-static inline __m512 upper(__m512bh pairs)
-{
-    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
-    return flushed(_mm512_castsi512_ps(_mm512_and_si512((__m512i)pairs, high)));
-}
-
-static inline __m512 lower(__m512bh pairs)
-{
-    return flushed(_mm512_castsi512_ps(_mm512_slli_epi32((__m512i)pairs, 16)));
-}
+#include "bf16_emulated.h"
 
 /* The upper products first, each added with one rounding. */
-static inline __m512 dot_pairs(__m512 sum, __m512bh a, __m512bh b)
+static inline __m512 dot_pairs(__m512 sum, __m512 a, __m512 b)
 {
     sum = flushed(_mm512_fmadd_ps(upper(a), upper(b), flushed(sum)));
     return flushed(_mm512_fmadd_ps(lower(a), lower(b), sum));
 }
 
-/* The nearest bf16, ties to even, in the upper half; a NaN stays one. */
-static inline __m512i rounded_bits(__m512 x)
-{
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i nearest =
-        _mm512_add_epi32(bits, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff)));
-    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x00400000));
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_and_si512(_mm512_mask_mov_epi32(nearest, nan, quiet),
-                            _mm512_set1_epi32((int)0xffff0000u));
-}
-
-static inline __m512 rounded_pairs(__m512 a, __m512 b)
-{
-    return _mm512_castsi512_ps(
-        _mm512_or_si512(_mm512_srli_epi32(rounded_bits(a), 16), rounded_bits(b)));
-}
-
 #define DUO_DOT_PAIRS(sum, a, b) dot_pairs(sum, a, b)
-#define DUO_PAIRS(a, b) rounded_pairs(a, b)
 #define duo_tile_avx512bf16 duo_tile_bf16_emulated
 #include "tile_avx512bf16.c"

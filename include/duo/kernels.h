@@ -33,7 +33,8 @@ typedef enum duo_isa {
     DUO_ISA_PORTABLE,
     DUO_ISA_AVX2,
     DUO_ISA_AVX512,
-    DUO_ISA_AVX512BF16 /**< and products of bf16 pairs */
+    DUO_ISA_AVX512BF16, /**< and products of bf16 pairs */
+    DUO_ISA_AMX         /**< and of tiles of bf16 pairs */
 } duo_isa;
 
 /**
@@ -54,7 +55,7 @@ enum { DUO_MAX_THREADS = 256 };
 /** What duo_kernels_start chose; before it, portable code on one thread. */
 duo_isa duo_kernels_isa(void);
 int duo_kernels_threads(void);
-/** "portable", "avx2", "avx512", "avx512bf16". */
+/** "portable", "avx2", "avx512", "avx512bf16", "amx". */
 const char *duo_isa_name(duo_isa isa);
 /**
  * Multiply-add rate in FLOP/s that all threads together reach on operands in their first-level

@@ -64,7 +64,7 @@ static duo_status read_precisions(duo_precision precisions[PRECISIONS], size_t *
 {
     precisions[0] = DUO_FP32;
     precisions[1] = DUO_BF16;
-    *n = duo_kernels_isa() == DUO_ISA_AVX512BF16 ? 2 : 1;
+    *n = duo_kernels_isa() >= DUO_ISA_AVX512BF16 ? 2 : 1;
     if (list->n == 0) return DUO_OK;
     if (list->n > PRECISIONS) return duo_fail(DUO_EUSAGE, "--precision: there are only fp32, bf16");
     *n = list->n;

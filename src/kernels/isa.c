@@ -1,7 +1,13 @@
+#define _GNU_SOURCE /* syscall */
 #include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "simd.h"
 #include "tile.h"
@@ -12,8 +18,26 @@ static int team = 1;
 static const char *const names[] = {[DUO_ISA_PORTABLE] = "portable",
                                     [DUO_ISA_AVX2] = "avx2",
                                     [DUO_ISA_AVX512] = "avx512",
-                                    [DUO_ISA_AVX512BF16] = "avx512bf16"};
+                                    [DUO_ISA_AVX512BF16] = "avx512bf16",
+                                    [DUO_ISA_AMX] = "amx"};
 enum { ISAS = sizeof names / sizeof names[0] };
+
+#ifdef __x86_64__
+/* Whether there are tiles of bf16, and the kernel lets this process use them: their registers
+ * are so large that it wants to be asked. */
+static bool tiles_granted(void)
+{
+#ifdef __linux__
+    enum { LEAF = 7, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, REQUEST = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, features;
+    if (!__get_cpuid_count(LEAF, 0, &a, &b, &c, &features)) return false;
+    const bool present = (features & AMX_BF16) && (features & AMX_TILE);
+    return present && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 static bool supported(duo_isa isa)
 {
@@ -24,7 +48,9 @@ static bool supported(duo_isa isa)
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
     if (isa == DUO_ISA_AVX512) return avx512;
-    if (isa == DUO_ISA_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
+    const bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
+    if (isa == DUO_ISA_AVX512BF16) return pairs;
+    if (isa == DUO_ISA_AMX) return pairs && tiles_granted();
 #endif
     return isa == DUO_ISA_PORTABLE;
 }
@@ -33,6 +59,7 @@ static const duo_tile *tile_of(duo_isa isa, duo_precision precision)
 {
     const bool bf16 = precision == DUO_BF16;
 #ifdef __x86_64__
+    if (isa == DUO_ISA_AMX && bf16) return &duo_tile_amx;
     if (isa == DUO_ISA_AVX512BF16 && bf16) return &duo_tile_avx512bf16;
     if (isa >= DUO_ISA_AVX512) return bf16 ? &duo_tile_avx512_rounded : &duo_tile_avx512;
     if (isa == DUO_ISA_AVX2) return bf16 ? &duo_tile_avx2_rounded : &duo_tile_avx2;
@@ -50,7 +77,7 @@ static duo_status choose(duo_isa *isa)
 {
     const char *wanted = getenv("DUO_ISA");
     if (!wanted || !*wanted) {
-        *isa = DUO_ISA_AVX512BF16;
+        *isa = DUO_ISA_AMX;
         while (!supported(*isa)) (*isa)--;
         return DUO_OK;
     }
@@ -60,7 +87,7 @@ static duo_status choose(duo_isa *isa)
         if (supported(*isa)) return DUO_OK;
         return duo_fail(DUO_EINVAL, "DUO_ISA: this processor does not support %s", wanted);
     }
-    return duo_fail(DUO_EINVAL, "DUO_ISA: '%s' is none of portable, avx2, avx512, avx512bf16",
+    return duo_fail(DUO_EINVAL, "DUO_ISA: '%s' is none of portable, avx2, avx512, avx512bf16, amx",
                     wanted);
 }
 

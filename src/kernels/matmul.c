@@ -7,7 +7,7 @@
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
 enum {
-    PANEL = 48,           /* columns, at most: a multiple of every tile's lanes and vectors */
+    PANEL = 48,           /* columns, at most */
     BLOCK_UNITS = 1024,   /* of a sum over a weight's rows or columns */
     BLOCK_TOKENS = 512,   /* of a sum over tokens, where both operands are packed */
     STAGE = 2048 * 1056,  /* panels between two waits for all threads, at most */
@@ -15,7 +15,8 @@ enum {
     LEFT = 128 * 1024,    /* of the left operand that one task walks over, in the L2 cache */
     LEFT_ROWS = 512,      /* and its rows */
     LEFT_GROUP = DUO_STRIPS * DUO_STRIP,
-    SKEW = 16,                 /* between copied rows: they would meet in a cache at 4 KiB apart */
+    SKEW = DUO_LINE, /* between copied rows: they would meet in a cache at 4 KiB apart */
+    LEFT_SLACK = (LEFT_ROWS + DUO_TILE_ROWS) * 2 * SKEW + DUO_TILE_ROWS * BLOCK_UNITS,
     COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
     FEW_LEFT = 64 * 1024,      /* below this threads share columns */
     SERIAL_WORK = 64 * 1024,   /* multiply-adds that are not worth waking threads */
@@ -29,7 +30,7 @@ static struct {
     duo_arena arena;
     float *stages[2]; /* STAGE each: threads may still be at one while others fill the next */
     float *panels[DUO_MAX_THREADS]; /* own: BLOCK_UNITS * PANEL */
-    float *lefts[DUO_MAX_THREADS];  /* own: LEFT and a skew for each row */
+    float *lefts[DUO_MAX_THREADS]; /* own: LEFT, whole lines and a skew for each row, whole tiles */
 } matmul;
 
 /**
@@ -103,7 +104,7 @@ static void lay_out(duo_arena *arena, int threads)
     for (int i = 0; i < 2; i++) matmul.stages[i] = DUO_TAKE(arena, float, STAGE);
     for (int t = 0; t < threads; t++) {
         matmul.panels[t] = DUO_TAKE(arena, float, BLOCK_UNITS *PANEL);
-        matmul.lefts[t] = DUO_TAKE(arena, float, LEFT + LEFT_ROWS * SKEW);
+        matmul.lefts[t] = DUO_TAKE(arena, float, LEFT + LEFT_SLACK);
     }
 }
 
@@ -206,15 +207,18 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
                                size_t k0, size_t depth)
 {
     const duo_tile *tile = p->tile;
-    const size_t units = units_of(tile, depth);
+    const size_t units = units_of(tile, depth), row_size = round_up(units, DUO_LINE) + SKEW;
+    if (p->left_by_k && tile->convert_columns) {
+        tile->convert_columns(own, row_size, &p->left, m, m_end - m, k0, depth);
+        return (left_block){own, row_size, false};
+    }
     if (p->left_by_k) {
         tile->pack_columns(own, DUO_STRIP, DUO_STRIP, DUO_STRIP * units, &p->left, m, m_end - m, k0,
                            depth);
         return (left_block){own, DUO_STRIP * units, true};
     }
-    const bool rows_meet = p->left.stride % 1024 == 0 && m_end - m > DUO_TILE_ROWS;
+    const bool rows_meet = p->left.stride % 1024 == 0 && m_end - m > tile->rows;
     if (!tile->convert && !(rows_meet && cols >= COPIED_ROWS_COLUMNS)) return (left_block){0};
-    const size_t row_size = units + SKEW;
     for (size_t i = m; i < m_end; i++) {
         const float *row = duo_operand_row(&p->left, i) + k0;
         float *to = own + (i - m) * row_size;
@@ -231,7 +235,7 @@ static void multiply_rows(const product *p, const left_block *block, const float
                           size_t m_end, size_t n, size_t cols, size_t k0, size_t depth)
 {
     const duo_tile *tile = p->tile;
-    const size_t vectors = divide_up(cols, tile->lanes), units = units_of(tile, depth);
+    const size_t units = units_of(tile, depth);
     const size_t step = block->strips ? DUO_STRIP : 1;
     const float *bias = p->bias && k0 == 0 ? p->bias + n : NULL;
     for (size_t done = 0; m + done < m_end; done += tile->rows) {
@@ -245,8 +249,7 @@ static void multiply_rows(const product *p, const left_block *block, const float
                       : block->strips ? block->units + r / step * block->row_size + r % step
                                       : block->units + r * block->row_size;
         }
-        tile->multiply[rows - 1][vectors - 1](y, left, step, panel, units, cols, bias,
-                                              p->add || k0 > 0);
+        tile->multiply(y, left, rows, step, panel, units, cols, bias, p->add || k0 > 0);
     }
 }
 
@@ -284,10 +287,10 @@ static void multiply_stage(const product *p, const stage *s)
     const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
     const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
-    const size_t fitting =
-        min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / DUO_STRIP * DUO_STRIP);
-    const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), DUO_STRIP));
-    const size_t rows = block_size(p->M, limit, DUO_STRIP);
+    const size_t unit = max(DUO_STRIP, p->tile->rows);
+    const size_t fitting = min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
+    const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), unit));
+    const size_t rows = block_size(p->M, limit, unit);
     const size_t row_tasks = divide_up(p->M, rows);
     const size_t columns = divide_up(panels, min(panels, divide_up(wanted, row_tasks))) * width;
     const size_t column_tasks = divide_up(s->n_end - s->n0, columns);
@@ -312,8 +315,8 @@ static void multiply_stage(const product *p, const stage *s)
 static void multiply_by_stages(const product *p, size_t *turn)
 {
     const duo_tile *tile = p->tile;
-    const size_t block = units_of(tile, p->block_K);
-    const size_t block_N = block_size(p->N, STAGE / block / PANEL * PANEL, PANEL);
+    const size_t block = units_of(tile, p->block_K), width = panel_width(tile);
+    const size_t block_N = block_size(p->N, STAGE / block / width * width, width);
     const size_t stretch = p->block_K * max(1, STRETCH / (block * block_N));
     for (size_t n = 0; n < p->N; n += block_N)
         for (size_t k = 0; k < p->K; k += stretch, ++*turn) {
@@ -353,7 +356,7 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
         rows_to_read(left_rows, &p->left, k, depth);
         rows_to_read(right_rows, &p->right, k, depth);
         for (size_t n = n0; n < n_end; n += width) {
-            const size_t cols = min(width, n_end - n), vectors = divide_up(cols, tile->lanes);
+            const size_t cols = min(width, n_end - n);
             duo_tile_source right = {right_rows, n, cols, panel};
             for (size_t first = m; first < m_end; first += DUO_STRIP) {
                 const size_t rows = min(DUO_STRIP, m_end - first);
@@ -361,9 +364,9 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
                 const duo_tile_source left = {packed ? NULL : left_rows, first,
                                               min(LEFT_GROUP, m_end - first),
                                               strips + (first - m) * units};
-                float *y[DUO_TILE_ROWS];
+                float *y[DUO_STRIP];
                 for (size_t i = 0; i < rows; i++) y[i] = p->y + (first + i) * p->N + n;
-                tile->multiply_sources[rows - 1][vectors - 1](y, &left, &right, depth);
+                tile->multiply_sources(y, rows, &left, &right, depth);
                 right.rows = NULL;
             }
         }
@@ -397,7 +400,7 @@ static void multiply_one(const product *p, size_t *turn)
 {
     const size_t left = p->M * units_of(p->tile, min(p->K, p->block_K));
     const bool wide = divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
-    if (p->left_by_k && p->tile->multiply_sources[0][0])
+    if (p->left_by_k && p->tile->multiply_sources)
         multiply_by_sources(p);
     else if (!p->left_by_k && p->M <= LEFT_ROWS && left <= FEW_LEFT && (wide || p->M <= PANEL))
         multiply_by_columns(p);
@@ -410,13 +413,17 @@ static void multiply_one(const product *p, size_t *turn)
 /* n products, no two with a common output, by one team. */
 static void multiply(const product *products, size_t n)
 {
+    if (n == 0) return;
     size_t work = 0;
     for (size_t i = 0; i < n; i++) work += products[i].M * products[i].N * products[i].K;
     const bool serial = work < SERIAL_WORK;
+    const duo_tile *tile = products[0].tile; /* of all */
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
     {
         size_t turn = 0;
+        if (tile->enter) tile->enter();
         for (size_t i = 0; i < n; i++) multiply_one(&products[i], &turn);
+        if (tile->leave) tile->leave();
     }
 }
 

@@ -19,10 +19,14 @@
  */
 
 /* The largest of any instruction set. */
-enum { DUO_TILE_ROWS = 8, DUO_TILE_VECTORS = 3, DUO_TILE_PER_UNIT = 2 };
+enum { DUO_TILE_ROWS = 32, DUO_TILE_PER_UNIT = 2 };
 
-/* Columns of a packed left operand side by side: a multiple of every tile's rows. */
+/* Columns of a packed left operand side by side: a multiple of the rows of a tile that reads
+ * them. */
 enum { DUO_STRIP = 8 };
+
+/* Units in a cache line. */
+enum { DUO_LINE = 16 };
 
 /** Logical row r of an operand is row rows[r] of its array, or row r itself. */
 typedef struct duo_operand {
@@ -38,9 +42,10 @@ static inline const float *duo_operand_row(const duo_operand *from, size_t r)
 
 /**
  * y[i][0..cols) = sum_u left[i][u * step] * panel[u] + bias, added to y if add. bias may be NULL.
- * A step of 1 reads rows, a larger one packed strips of that many rows.
+ * A step of 1 reads rows, a larger one packed strips of that many rows. Rows that were converted
+ * lie at equal distances.
  */
-typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t step,
+typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t rows, size_t step,
                                const float *panel, size_t units, size_t cols, const float *bias,
                                bool add);
 
@@ -58,7 +63,7 @@ typedef struct duo_tile_source {
 enum { DUO_FETCH = 32, DUO_ROWS_AHEAD = DUO_FETCH + DUO_TILE_PER_UNIT - 1, DUO_STRIPS = 4 };
 
 /** y[i][0..right->cols) += sum_k left[k][i] * right[k], of depth k's. */
-typedef void duo_tile_multiply_sources(float *const *y, const duo_tile_source *left,
+typedef void duo_tile_multiply_sources(float *const *y, size_t rows, const duo_tile_source *left,
                                        const duo_tile_source *right, size_t depth);
 
 /** A panel of `cols` columns: column c is w[c * stride], w[c * stride + 1], ... */
@@ -72,8 +77,13 @@ typedef void duo_tile_pack_columns(float *panels, size_t width, size_t lanes, si
                                    const duo_operand *from, size_t first, size_t cols, size_t k0,
                                    size_t depth);
 
-/** A row in units. */
+/** A row in units; in whole lines, the last one filled up with 0, where a tile asks for them. */
 typedef void duo_tile_convert(float *to, const float *x, size_t K);
+
+/** Columns of an operand whose rows are k as converted rows, row_size units apart; whole lines of
+ * DUO_LINE columns are written. */
+typedef void duo_tile_convert_columns(float *to, size_t row_size, const duo_operand *from,
+                                      size_t first, size_t cols, size_t k0, size_t depth);
 
 /**
  * `rounds` rounds of spin_flops FLOP, as multiply-adds on registers alone in chains enough to hide
@@ -83,12 +93,13 @@ typedef float duo_tile_spin(size_t rounds);
 
 typedef struct duo_tile {
     size_t rows, vectors, lanes, per_unit;
-    duo_tile_multiply *multiply[DUO_TILE_ROWS][DUO_TILE_VECTORS]; /**< [rows - 1][vectors - 1] */
-    /** The same of sources, or all NULL. */
-    duo_tile_multiply_sources *multiply_sources[DUO_TILE_ROWS][DUO_TILE_VECTORS];
+    duo_tile_multiply *multiply;
+    duo_tile_multiply_sources *multiply_sources; /**< the same of sources, or NULL */
     duo_tile_pack_rows *pack_rows;
     duo_tile_pack_columns *pack_columns;
-    duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory */
+    duo_tile_convert *convert;                 /**< NULL: a row is in units as it lies in memory */
+    duo_tile_convert_columns *convert_columns; /**< NULL: a left operand by k becomes strips */
+    void (*enter)(void), (*leave)(void);       /**< of each thread around its products, or NULL */
     duo_tile_spin *spin;
     size_t spin_flops;
 } duo_tile;
@@ -98,7 +109,7 @@ extern const duo_tile duo_tile_portable, duo_tile_portable_rounded;
 #ifdef __x86_64__
 extern const duo_tile duo_tile_avx2, duo_tile_avx2_rounded;
 extern const duo_tile duo_tile_avx512, duo_tile_avx512_rounded;
-extern const duo_tile duo_tile_avx512bf16;
+extern const duo_tile duo_tile_avx512bf16, duo_tile_amx;
 #endif
 
 /** The tile of the instruction set in use. */

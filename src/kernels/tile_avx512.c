@@ -83,7 +83,7 @@ static float spin(size_t rounds)
 }
 
 const duo_tile duo_tile_avx512 = {
-    TILE_MULTIPLY,          TILE_MULTIPLY_SOURCES,
+    TILE_MULTIPLY,          .multiply_sources = multiply_sources_any,
     .pack_rows = transpose, .pack_columns = columns_fp32,
     .spin = spin,           .spin_flops = 2 * CHAINS * LANES,
 };

@@ -178,19 +178,30 @@ TILES(6)
 TILES(7)
 TILES(8)
 
-#define ROW_OF_TILES(rows)                                                                         \
+#define ROW_OF(name, rows)                                                                         \
     {                                                                                              \
-        multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3                              \
+        name##_##rows##x1, name##_##rows##x2, name##_##rows##x3                                    \
     }
-#define ROW_OF_SOURCES(rows)                                                                       \
+#define ALL_OF(name)                                                                               \
     {                                                                                              \
-        sources_##rows##x1, sources_##rows##x2, sources_##rows##x3                                 \
+        ROW_OF(name, 1), ROW_OF(name, 2), ROW_OF(name, 3), ROW_OF(name, 4), ROW_OF(name, 5),       \
+            ROW_OF(name, 6), ROW_OF(name, 7), ROW_OF(name, 8)                                      \
     }
+
+static void multiply_any(float *const *y, const float *const *left, size_t rows, size_t step,
+                         const float *panel, size_t units, size_t cols, const float *bias, bool add)
+{
+    static __typeof__(multiply_1x1) *const tiles[ROWS][VECTORS] = ALL_OF(multiply);
+    tiles[rows - 1][(cols - 1) / LANES](y, left, step, panel, units, cols, bias, add);
+}
+
+static void multiply_sources_any(float *const *y, size_t rows, const duo_tile_source *left,
+                                 const duo_tile_source *right, size_t depth)
+{
+    static __typeof__(sources_1x1) *const tiles[ROWS][VECTORS] = ALL_OF(sources);
+    tiles[rows - 1][(right->cols - 1) / LANES](y, left, right, depth);
+}
+
 #define TILE_MULTIPLY                                                                              \
     .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = TILE_PER_UNIT,                   \
-    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4),               \
-                 ROW_OF_TILES(5), ROW_OF_TILES(6), ROW_OF_TILES(7), ROW_OF_TILES(8)}
-#define TILE_MULTIPLY_SOURCES                                                                      \
-    .multiply_sources = {                                                                          \
-        ROW_OF_SOURCES(1), ROW_OF_SOURCES(2), ROW_OF_SOURCES(3), ROW_OF_SOURCES(4),                \
-        ROW_OF_SOURCES(5), ROW_OF_SOURCES(6), ROW_OF_SOURCES(7), ROW_OF_SOURCES(8)}
+    .multiply = multiply_any

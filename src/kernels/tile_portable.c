@@ -102,10 +102,18 @@ static float spin(size_t rounds)
     {                                                                                              \
         multiply_##rows##x1, multiply_##rows##x2                                                   \
     }
+
+static void multiply_any(float *const *y, const float *const *left, size_t rows, size_t step,
+                         const float *panel, size_t units, size_t cols, const float *bias, bool add)
+{
+    static __typeof__(multiply_1x1) *const tiles[ROWS][VECTORS] = {
+        ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)};
+    tiles[rows - 1][(cols - 1) / LANES](y, left, step, panel, units, cols, bias, add);
+}
+
 #define SHAPE                                                                                      \
     .rows = ROWS, .vectors = VECTORS, .lanes = LANES, .per_unit = 1, .spin = spin,                 \
-    .spin_flops = 2 * CHAINS * LANES,                                                              \
-    .multiply = {ROW_OF_TILES(1), ROW_OF_TILES(2), ROW_OF_TILES(3), ROW_OF_TILES(4)}
+    .spin_flops = 2 * CHAINS * LANES, .multiply = multiply_any
 const duo_tile duo_tile_portable = {
     SHAPE,
     .pack_rows = transpose,

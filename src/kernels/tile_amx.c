@@ -1,0 +1,253 @@
+#include <string.h>
+
+#include "pairs_avx512.h"
+#include "tile.h"
+#include "unroll.h"
+
+/* Registers of SIDE rows of a line each. The tests compile this file once more with other
+ * definitions, for processors without the instructions. */
+#ifndef DUO_AMX_DOT
+#define DUO_AMX_CONFIGURE(shapes) _tile_loadconfig(shapes)
+#define DUO_AMX_RELEASE() _tile_release()
+#define DUO_AMX_ZERO(t) _tile_zero(t)
+#define DUO_AMX_LOAD(t, from, stride) _tile_loadd(t, from, (stride) * sizeof(float))
+#define DUO_AMX_STORE(t, to, stride) _tile_stored(t, to, (stride) * sizeof(float))
+#define DUO_AMX_DOT(sum, a, b) _tile_dpbf16ps(sum, a, b)
+#endif
+/* The compiler does not know that a load of a register reads what was stored before it. */
+#define STORED() __asm__ volatile("" ::: "memory")
+
+enum { SIDE = 16, LANES = 16, ROWS = 2 * SIDE, VECTORS = 2 };
+
+static void enter(void)
+{
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shapes = {.palette = 1,
+                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                .rows = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE}};
+    DUO_AMX_CONFIGURE(&shapes);
+}
+
+static void leave(void)
+{
+    DUO_AMX_RELEASE();
+}
+
+static inline __mmask16 lanes_below(size_t n)
+{
+    return n < LANES ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+}
+
+/* Registers 0 to 3 are the sums, row after row of them; 4 and 5 the left rows; 6 and 7 the panel.
+ */
+static inline __attribute__((always_inline)) void
+add_line(const bool low, const bool wide, const float *left, size_t stride, const float *panel)
+{
+    const size_t width = wide ? 2 * LANES : LANES;
+    DUO_AMX_LOAD(4, left, stride);
+    DUO_AMX_LOAD(6, panel, width);
+    DUO_AMX_DOT(0, 4, 6);
+    if (low) DUO_AMX_LOAD(5, left + SIDE * stride, stride);
+    if (low) DUO_AMX_DOT(2, 5, 6);
+    if (wide) DUO_AMX_LOAD(7, panel + LANES, width);
+    if (wide) DUO_AMX_DOT(1, 4, 7);
+    if (wide && low) DUO_AMX_DOT(3, 5, 7);
+}
+
+/* The sums of up to two by two registers. The left rows are filled up with 0 to whole lines. */
+static inline __attribute__((always_inline)) void sum_units(const bool low, const bool wide,
+                                                            float *sums, const float *left,
+                                                            size_t stride, const float *panel,
+                                                            size_t units)
+{
+    const size_t width = wide ? 2 * LANES : LANES;
+    DUO_AMX_ZERO(0);
+    if (wide) DUO_AMX_ZERO(1);
+    if (low) DUO_AMX_ZERO(2);
+    if (wide && low) DUO_AMX_ZERO(3);
+    size_t u = 0;
+    for (; u + SIDE <= units; u += SIDE, panel += SIDE * width)
+        add_line(low, wide, left + u, stride, panel);
+    if (u < units) {
+        _Alignas(64) float last[SIDE * VECTORS * LANES] = {0};
+        memcpy(last, panel, (units - u) * width * sizeof *last);
+        STORED();
+        add_line(low, wide, left + u, stride, last);
+    }
+    DUO_AMX_STORE(0, sums, VECTORS * LANES);
+    if (wide) DUO_AMX_STORE(1, sums + LANES, VECTORS * LANES);
+    if (low) DUO_AMX_STORE(2, sums + SIDE * VECTORS * LANES, VECTORS * LANES);
+    if (wide && low) DUO_AMX_STORE(3, sums + SIDE * VECTORS * LANES + LANES, VECTORS * LANES);
+    STORED();
+}
+
+static void multiply(float *const *y, const float *const *left, size_t rows, size_t step,
+                     const float *panel, size_t units, size_t cols, const float *bias, bool add)
+{
+    (void)step; /* left rows are always converted ones */
+    _Alignas(64) float sums[ROWS * VECTORS * LANES];
+    const bool low = rows > SIDE, wide = cols > LANES;
+    const size_t stride = rows > 1 ? (size_t)(left[1] - left[0]) : units;
+    for (size_t i = 0; i < rows; i++) {
+        __builtin_prefetch(y[i], 1);
+        if (wide) __builtin_prefetch(y[i] + LANES, 1);
+    }
+    STORED();
+    if (low && wide)
+        sum_units(true, true, sums, left[0], stride, panel, units);
+    else if (wide)
+        sum_units(false, true, sums, left[0], stride, panel, units);
+    else if (low)
+        sum_units(true, false, sums, left[0], stride, panel, units);
+    else
+        sum_units(false, false, sums, left[0], stride, panel, units);
+    for (size_t j = 0; j < cols; j += LANES) {
+        const __mmask16 mask = lanes_below(cols - j);
+        const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + j) : _mm512_setzero_ps();
+        for (size_t i = 0; i < rows; i++) {
+            __m512 value = _mm512_load_ps(sums + i * VECTORS * LANES + j);
+            value = _mm512_add_ps(value, offset);
+            if (add) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y[i] + j), value);
+            _mm512_mask_storeu_ps(y[i] + j, mask, value);
+        }
+    }
+}
+
+static void convert(float *to, const float *x, size_t K)
+{
+    for (size_t k = 0; k < K; k += 2 * LANES, x += 2 * LANES, to += DUO_LINE) {
+        const __mmask16 first = lanes_below(K - k),
+                        second = K - k > LANES ? lanes_below(K - k - LANES) : 0;
+        const __m512 a = _mm512_maskz_loadu_ps(first, x);
+        const __m512 b = _mm512_maskz_loadu_ps(second, x + LANES);
+        _mm512_store_ps(to, duo_neighbour_pairs(a, b));
+    }
+}
+
+/* Converted a piece at a time, then transposed. */
+static void pack_rows(float *panel, const float *w, size_t stride, size_t cols, size_t K)
+{
+    enum { UNITS = 64, DEPTH = 2 * UNITS };
+    _Alignas(64) float piece[VECTORS * LANES][UNITS];
+    const size_t width = (cols + LANES - 1) / LANES * LANES;
+    for (size_t k = 0; k < K; k += DEPTH, panel += UNITS * width) {
+        const size_t depth = K - k < DEPTH ? K - k : DEPTH;
+        for (size_t c = 0; c < cols; c++) convert(piece[c], w + c * stride + k, depth);
+        duo_tile_avx512.pack_rows(panel, piece[0], UNITS, cols, (depth + 1) / 2);
+    }
+}
+
+/* Row k of the operand and the next one, of `depth` rows, in pairs: LANES columns of them. */
+static inline __m512 unit_of_columns(const duo_operand *from, size_t k, size_t k_end, size_t column,
+                                     __mmask16 mask)
+{
+    const __m512 a = _mm512_maskz_loadu_ps(mask, duo_operand_row(from, k) + column);
+    if (k + 1 == k_end) return duo_row_pairs(a, _mm512_setzero_ps());
+    return duo_row_pairs(a, _mm512_maskz_loadu_ps(mask, duo_operand_row(from, k + 1) + column));
+}
+
+static void pack_columns(float *panels, size_t width, size_t lanes, size_t panel_size,
+                         const duo_operand *from, size_t first, size_t cols, size_t k0,
+                         size_t depth)
+{
+    for (size_t k = 0, u = 0; k < depth; k += 2, u++) {
+        float *panel = panels;
+        for (size_t n = 0; n < cols; n += width, panel += panel_size) {
+            const size_t own = cols - n < width ? cols - n : width;
+            const size_t padded = (own + lanes - 1) / lanes * lanes;
+            for (size_t c = 0; c < padded; c += LANES)
+                _mm512_store_ps(panel + u * padded + c,
+                                unit_of_columns(from, k0 + k, k0 + depth, first + n + c,
+                                                c < own ? lanes_below(own - c) : 0));
+        }
+    }
+}
+
+/* r[u] holds a unit of each of SIDE columns: store them as rows of SIDE units. */
+static inline void store_columns(float *to, size_t row_size, __m512 r[SIDE])
+{
+    __m512 quads[SIDE]; /* quads[4 * g + c]: of the columns c, c + 4, ... the units 4 * g and on */
+    UNROLL(4)
+    for (size_t g = 0; g < SIDE; g += 4) {
+        const __m512d low01 = (__m512d)_mm512_unpacklo_ps(r[g], r[g + 1]),
+                      high01 = (__m512d)_mm512_unpackhi_ps(r[g], r[g + 1]),
+                      low23 = (__m512d)_mm512_unpacklo_ps(r[g + 2], r[g + 3]),
+                      high23 = (__m512d)_mm512_unpackhi_ps(r[g + 2], r[g + 3]);
+        quads[g] = (__m512)_mm512_unpacklo_pd(low01, low23);
+        quads[g + 1] = (__m512)_mm512_unpackhi_pd(low01, low23);
+        quads[g + 2] = (__m512)_mm512_unpacklo_pd(high01, high23);
+        quads[g + 3] = (__m512)_mm512_unpackhi_pd(high01, high23);
+    }
+    UNROLL(4)
+    for (size_t c = 0; c < 4; c++) {
+        const __m512 even_low = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0x88),
+                     even_high = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0x88),
+                     odd_low = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0xdd),
+                     odd_high = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0xdd);
+        float *row = to + c * row_size;
+        _mm512_store_ps(row, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
+        _mm512_store_ps(row + 4 * row_size, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
+        _mm512_store_ps(row + 8 * row_size, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
+        _mm512_store_ps(row + 12 * row_size, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
+    }
+}
+
+static void convert_columns(float *to, size_t row_size, const duo_operand *from, size_t first,
+                            size_t cols, size_t k0, size_t depth)
+{
+    for (size_t k = 0; k < depth; k += 2 * SIDE, to += SIDE)
+        for (size_t n = 0; n < cols; n += LANES) {
+            const __mmask16 mask = lanes_below(cols - n);
+            __m512 units[SIDE];
+            for (size_t u = 0; u < SIDE; u++)
+                units[u] = k + 2 * u < depth
+                               ? unit_of_columns(from, k0 + k + 2 * u, k0 + depth, first + n, mask)
+                               : _mm512_setzero_ps();
+            store_columns(to + n * row_size, row_size, units);
+        }
+}
+
+/* The sums grow by 3e-5 a round: nothing overflows or becomes subnormal. */
+static float spin(size_t rounds)
+{
+    _Alignas(64) float pairs[SIDE * LANES], sums[SIDE * LANES];
+    for (size_t i = 0; i < SIDE * LANES; i += LANES)
+        _mm512_store_ps(pairs + i, (__m512)_mm512_set1_epi32(0x3a803a80)); /* 2^-10 twice */
+    enter();
+    STORED();
+    DUO_AMX_LOAD(6, pairs, LANES);
+    DUO_AMX_LOAD(7, pairs, LANES);
+    DUO_AMX_ZERO(0);
+    DUO_AMX_ZERO(1);
+    DUO_AMX_ZERO(2);
+    DUO_AMX_ZERO(3);
+    for (size_t round = 0; round < rounds; round++) {
+        DUO_AMX_DOT(0, 6, 7);
+        DUO_AMX_DOT(1, 6, 7);
+        DUO_AMX_DOT(2, 6, 7);
+        DUO_AMX_DOT(3, 6, 7);
+    }
+    DUO_AMX_STORE(3, sums, LANES);
+    leave();
+    STORED();
+    return sums[0];
+}
+
+const duo_tile duo_tile_amx = {
+    .rows = ROWS,
+    .vectors = VECTORS,
+    .lanes = LANES,
+    .per_unit = 2,
+    .multiply = multiply,
+    .pack_rows = pack_rows,
+    .pack_columns = pack_columns,
+    .convert = convert,
+    .convert_columns = convert_columns,
+    .enter = enter,
+    .leave = leave,
+    .spin = spin,
+    .spin_flops = 4 * 2 * 2 * SIDE * SIDE * SIDE,
+};
