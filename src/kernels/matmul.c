@@ -14,11 +14,14 @@ enum {
     STRETCH = 256 * 1024, /* and at least, where the sum has as many blocks: an L2 cache */
     LEFT = 128 * 1024,    /* of the left operand that one task walks over, in the L2 cache */
     LEFT_ROWS = 512,      /* and its rows */
+    RIGHT =
+        128 * 1024, /* of the right operand that a tall tile's rows walk over, in the L2 cache */
     LEFT_GROUP = DUO_STRIPS * DUO_STRIP,
     SKEW = DUO_LINE, /* between copied rows: they would meet in a cache at 4 KiB apart */
     LEFT_SLACK = (LEFT_ROWS + DUO_TILE_ROWS) * 2 * SKEW + DUO_TILE_ROWS * BLOCK_UNITS,
     COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
     FEW_LEFT = 64 * 1024,      /* below this threads share columns */
+    KEPT_BLOCKS = 8,           /* of such a left operand, at most */
     SERIAL_WORK = 64 * 1024,   /* multiply-adds that are not worth waking threads */
     PACK_DEPTH = 256,          /* of a panel that a thread packs at once */
     PACK_K = 32                /* rows of a right operand that a thread packs at once */
@@ -202,15 +205,21 @@ static void pack_all(const product *p)
     pack_stage(p, &all);
 }
 
+/* From one prepared row to the next, for so many k's. */
+static size_t row_size(const duo_tile *tile, size_t depth)
+{
+    return round_up(units_of(tile, depth), DUO_LINE) + SKEW;
+}
+
 /* The rows m to m_end of the left operand, k0 to k0 + depth, as this task's products read them. */
 static left_block prepare_left(const product *p, float *own, size_t m, size_t m_end, size_t cols,
                                size_t k0, size_t depth)
 {
     const duo_tile *tile = p->tile;
-    const size_t units = units_of(tile, depth), row_size = round_up(units, DUO_LINE) + SKEW;
+    const size_t units = units_of(tile, depth), size = row_size(tile, depth);
     if (p->left_by_k && tile->convert_columns) {
-        tile->convert_columns(own, row_size, &p->left, m, m_end - m, k0, depth);
-        return (left_block){own, row_size, false};
+        tile->convert_columns(own, size, &p->left, m, m_end - m, k0, depth);
+        return (left_block){own, size, false};
     }
     if (p->left_by_k) {
         tile->pack_columns(own, DUO_STRIP, DUO_STRIP, DUO_STRIP * units, &p->left, m, m_end - m, k0,
@@ -221,29 +230,31 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
     if (!tile->convert && !(rows_meet && cols >= COPIED_ROWS_COLUMNS)) return (left_block){0};
     for (size_t i = m; i < m_end; i++) {
         const float *row = duo_operand_row(&p->left, i) + k0;
-        float *to = own + (i - m) * row_size;
+        float *to = own + (i - m) * size;
         if (tile->convert)
             tile->convert(to, row, depth);
         else
             memcpy(to, row, depth * sizeof *to);
     }
-    return (left_block){own, row_size, false};
+    return (left_block){own, size, false};
 }
 
-/* Rows m to m_end of the output, columns n to n + cols. */
-static void multiply_rows(const product *p, const left_block *block, const float *panel, size_t m,
-                          size_t m_end, size_t n, size_t cols, size_t k0, size_t depth)
+/* Rows m to m_end of the output, of which the left block begins at `first`, columns n to n + cols.
+ */
+static void multiply_rows(const product *p, const left_block *block, size_t first,
+                          const float *panel, size_t m, size_t m_end, size_t n, size_t cols,
+                          size_t k0, size_t depth)
 {
     const duo_tile *tile = p->tile;
     const size_t units = units_of(tile, depth);
     const size_t step = block->strips ? DUO_STRIP : 1;
     const float *bias = p->bias && k0 == 0 ? p->bias + n : NULL;
-    for (size_t done = 0; m + done < m_end; done += tile->rows) {
-        const size_t rows = min(tile->rows, m_end - m - done);
+    for (; m < m_end; m += tile->rows) {
+        const size_t rows = min(tile->rows, m_end - m);
         const float *left[DUO_TILE_ROWS];
         float *y[DUO_TILE_ROWS];
         for (size_t i = 0; i < rows; i++) {
-            const size_t row = m + done + i, r = done + i;
+            const size_t row = m + i, r = row - first;
             y[i] = p->y + (p->y_rows ? p->y_rows[row] : row) * p->N + n;
             left[i] = !block->units   ? duo_operand_row(&p->left, row) + k0
                       : block->strips ? block->units + r / step * block->row_size + r % step
@@ -266,18 +277,26 @@ static void multiply_by_columns(const product *p)
     size_t width = panel_width(tile);
     while (!p->packed && width > tile->lanes && divide_up(p->N, width) < threads)
         width -= tile->lanes;
+    float *own = matmul.panels[omp_get_thread_num()];
+    float *own_left = matmul.lefts[omp_get_thread_num()];
+    /* A thread converts the rows once, if there is room for all blocks of the sum. */
+    left_block left[KEPT_BLOCKS] = {{0}};
+    const size_t size = round_up(p->M, tile->rows) * row_size(tile, p->block_K);
+    const size_t blocks = divide_up(p->K, p->block_K);
+    const bool keep = blocks <= KEPT_BLOCKS && blocks * size <= LEFT;
+    bool kept = false;
 #pragma omp for schedule(dynamic, 1) nowait
     for (size_t n = 0; n < p->N; n += width) {
-        float *own = matmul.panels[omp_get_thread_num()];
         const size_t cols = min(width, p->N - n);
-        for (size_t k = 0; k < p->K; k += p->block_K) {
+        for (size_t k = 0, block = 0; k < p->K; k += p->block_K, block += keep) {
             const size_t depth = min(p->block_K, p->K - k);
-            const left_block left =
-                prepare_left(p, matmul.lefts[omp_get_thread_num()], 0, p->M, cols, k, depth);
+            if (!kept)
+                left[block] = prepare_left(p, own_left + block * size, 0, p->M, cols, k, depth);
             if (!p->packed) pack_panel(own, p, n, cols, k, depth);
-            multiply_rows(p, &left, p->packed ? panel_at(p, &all, n, k) : own, 0, p->M, n, cols, k,
-                          depth);
+            multiply_rows(p, &left[block], 0, p->packed ? panel_at(p, &all, n, k) : own, 0, p->M, n,
+                          cols, k, depth);
         }
+        kept = keep;
     }
 }
 
@@ -287,6 +306,8 @@ static void multiply_stage(const product *p, const stage *s)
     const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
     const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
+    /* A tall tile keeps its rows in the L1 cache and walks over panels; others do the opposite. */
+    const bool tall = p->tile->rows > DUO_STRIP;
     const size_t unit = max(DUO_STRIP, p->tile->rows);
     const size_t fitting = min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
     const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), unit));
@@ -303,9 +324,13 @@ static void multiply_stage(const product *p, const stage *s)
             const size_t depth = min(p->block_K, s->k_end - k);
             const left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
                                                  last - first, k, depth);
-            for (size_t n = first; n < last; n += width)
-                multiply_rows(p, &left, panel_at(p, s, n, k), m, m_end, n, min(width, last - n), k,
-                              depth);
+            const size_t group = tall ? RIGHT / (width * units_of(p->tile, depth)) * width : width;
+            const size_t height = tall ? p->tile->rows : rows;
+            for (size_t from = first; from < last; from += group)
+                for (size_t i = m; i < m_end; i += height)
+                    for (size_t n = from; n < min(last, from + group); n += width)
+                        multiply_rows(p, &left, m, panel_at(p, s, n, k), i, min(m_end, i + height),
+                                      n, min(width, last - n), k, depth);
         }
     }
 }
