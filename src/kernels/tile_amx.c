@@ -58,10 +58,9 @@ add_line(const bool low, const bool wide, const float *left, size_t stride, cons
 }
 
 /* The sums of up to two by two registers. The left rows are filled up with 0 to whole lines. */
-static inline __attribute__((always_inline)) void sum_units(const bool low, const bool wide,
-                                                            float *sums, const float *left,
-                                                            size_t stride, const float *panel,
-                                                            size_t units)
+static inline __attribute__((always_inline)) void
+sum_units(const bool low, const bool wide, float *sums, const float *left, size_t stride,
+          const float *panel, size_t units, float *const *y, size_t rows)
 {
     const size_t width = wide ? 2 * LANES : LANES;
     DUO_AMX_ZERO(0);
@@ -69,8 +68,17 @@ static inline __attribute__((always_inline)) void sum_units(const bool low, cons
     if (low) DUO_AMX_ZERO(2);
     if (wide && low) DUO_AMX_ZERO(3);
     size_t u = 0;
-    for (; u + SIDE <= units; u += SIDE, panel += SIDE * width)
+    /* The output is fetched a few rows at a time along the sum: all at once, it would hold up the
+     * operands. */
+    const size_t rows_a_line = (rows * SIDE + units - 1) / units;
+    for (size_t row = 0; u + SIDE <= units; u += SIDE, panel += SIDE * width) {
         add_line(low, wide, left + u, stride, panel);
+        for (const size_t end = row + rows_a_line < rows ? row + rows_a_line : rows; row < end;
+             row++) {
+            __builtin_prefetch(y[row], 1);
+            if (wide) __builtin_prefetch(y[row] + LANES, 1);
+        }
+    }
     if (u < units) {
         _Alignas(64) float last[SIDE * VECTORS * LANES] = {0};
         memcpy(last, panel, (units - u) * width * sizeof *last);
@@ -91,19 +99,15 @@ static void multiply(float *const *y, const float *const *left, size_t rows, siz
     _Alignas(64) float sums[ROWS * VECTORS * LANES];
     const bool low = rows > SIDE, wide = cols > LANES;
     const size_t stride = rows > 1 ? (size_t)(left[1] - left[0]) : units;
-    for (size_t i = 0; i < rows; i++) {
-        __builtin_prefetch(y[i], 1);
-        if (wide) __builtin_prefetch(y[i] + LANES, 1);
-    }
     STORED();
     if (low && wide)
-        sum_units(true, true, sums, left[0], stride, panel, units);
+        sum_units(true, true, sums, left[0], stride, panel, units, y, rows);
     else if (wide)
-        sum_units(false, true, sums, left[0], stride, panel, units);
+        sum_units(false, true, sums, left[0], stride, panel, units, y, rows);
     else if (low)
-        sum_units(true, false, sums, left[0], stride, panel, units);
+        sum_units(true, false, sums, left[0], stride, panel, units, y, rows);
     else
-        sum_units(false, false, sums, left[0], stride, panel, units);
+        sum_units(false, false, sums, left[0], stride, panel, units, y, rows);
     for (size_t j = 0; j < cols; j += LANES) {
         const __mmask16 mask = lanes_below(cols - j);
         const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + j) : _mm512_setzero_ps();
