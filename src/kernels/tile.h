@@ -14,8 +14,8 @@
  * The operands of a tile are made of units of 32 bits, kept in floats: a unit is one k of the sum,
  * or per_unit k's side by side. A panel holds up to vectors * lanes columns of the right operand,
  * unit after unit, its width rounded up to whole vectors. A tile multiplies up to `rows` rows by
- * one panel. Every element of the output is one chain of multiply-adds over k, starting at 0, in
- * every variant of a tile: its bits do not depend on the tile it falls into.
+ * one panel. Every element of the output is one chain of sums over k, starting at 0, in every
+ * variant of a tile: its bits do not depend on the tile it falls into.
  */
 
 /* The largest of any instruction set. */

@@ -4,8 +4,12 @@
 #include "tile.h"
 #include "unroll.h"
 
-/* Registers of SIDE rows of a line each. The tests compile this file once more with other
- * definitions, for processors without the instructions. */
+/*
+ * AMX: eight registers of SIDE rows of a line each. One instruction adds to each element of a
+ * register the products of two lines of pairs: all lower ones in one chain from 0, all upper ones
+ * in another, the sum of both (Intel's manual, TDPBF16PS). The tests compile this file once more
+ * with other definitions, for processors without the instructions.
+ */
 #ifndef DUO_AMX_DOT
 #define DUO_AMX_CONFIGURE(shapes) _tile_loadconfig(shapes)
 #define DUO_AMX_RELEASE() _tile_release()
