@@ -203,18 +203,28 @@ static inline void store_columns(float *to, size_t row_size, __m512 r[SIDE])
     }
 }
 
+/* A line of k's at a time: its rows are read along, since only then they are fetched ahead. */
 static void convert_columns(float *to, size_t row_size, const duo_operand *from, size_t first,
                             size_t cols, size_t k0, size_t depth)
 {
+    enum { MOST = 256 };
+    _Alignas(64) float units[SIDE][MOST];
     for (size_t k = 0; k < depth; k += 2 * SIDE, to += SIDE)
-        for (size_t n = 0; n < cols; n += LANES) {
-            const __mmask16 mask = lanes_below(cols - n);
-            __m512 units[SIDE];
+        for (size_t n = 0; n < cols; n += MOST) {
+            const size_t own = cols - n < MOST ? cols - n : MOST;
             for (size_t u = 0; u < SIDE; u++)
-                units[u] = k + 2 * u < depth
-                               ? unit_of_columns(from, k0 + k + 2 * u, k0 + depth, first + n, mask)
-                               : _mm512_setzero_ps();
-            store_columns(to + n * row_size, row_size, units);
+                for (size_t c = 0; c < own; c += LANES)
+                    _mm512_store_ps(units[u] + c,
+                                    k + 2 * u < depth
+                                        ? unit_of_columns(from, k0 + k + 2 * u, k0 + depth,
+                                                          first + n + c, lanes_below(own - c))
+                                        : _mm512_setzero_ps());
+            for (size_t c = 0; c < own; c += LANES) {
+                __m512 column[SIDE];
+                UNROLL(16)
+                for (size_t u = 0; u < SIDE; u++) column[u] = _mm512_load_ps(units[u] + c);
+                store_columns(to + (n + c) * row_size, row_size, column);
+            }
         }
 }
 
