@@ -18,11 +18,6 @@ static duo_status find_curve(const report_routes *r, const char *routes_name, co
         status = duo_store_require(r->store, loss_name, DUO_F32,
                                    (duo_shape){3, {r->R, r->T, r->L + 1}}, &loss);
     if (status != DUO_OK) return status;
-    const uint8_t *modules = routes->data;
-    for (size_t i = 0; i < routes->count; i++)
-        if (modules[i] >= DUO_MODULES)
-            return duo_fail(DUO_EDATA, "%s: %s holds %d, which is no module",
-                            duo_store_path(r->store), routes_name, (int)modules[i]);
     *curve = (duo_route_curve){(uint8_t *)routes->data, (float *)loss->data};
     return DUO_OK;
 }

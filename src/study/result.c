@@ -496,19 +496,6 @@ static duo_status read_reference(const duo_store *file, const duo_config *config
         status = duo_store_require(file, a.name, a.type, a.shape, &data);
         if (status == DUO_OK) memcpy(a.data, data->data, data->count * duo_type_size(a.type));
     }
-    const struct {
-        const char *name;
-        const duo_route_curve *curve;
-    } curves[] = {{"oracle", &reference->oracle},
-                  {"control", &reference->control},
-                  {"label_free", &reference->label_free}};
-    const size_t choices = sequences->R * sequences->T * (L + 1) * L;
-    for (size_t c = 0; c < sizeof curves / sizeof *curves; c++)
-        for (size_t i = 0; i < choices && status == DUO_OK; i++)
-            if (curves[c].curve->routes[i] >= DUO_MODULES)
-                status =
-                    duo_fail(DUO_EDATA, "%s: /reference/%s/routes holds %d, which is no module",
-                             duo_store_path(file), curves[c].name, (int)curves[c].curve->routes[i]);
     return status;
 }
 
