@@ -28,9 +28,10 @@
 #
 # Settings from the environment: DUO (the program), STEPS (300) of a router, LR (1e-2), BATCH (16),
 # TEACHER_WINDOWS (64) of teachers, ROUNDS (3) of on-policy labels, each for its share of STEPS and on
-# ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) and WINDOWS (256), both held-out,
-# of the oracle and of the table, KEYS (further keys of every router stage), ROWS (further rows of
-# duo compare, as "dense:6:1=checkpoints/dense/stage-dense.h5").
+# ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) of the oracle, on held-out text, and
+# of the best fixed pattern, on training text, WINDOWS (256), held-out, of the table, KEYS (further keys
+# of every router stage), ROWS (further rows of duo compare, as
+# "dense:6:1=checkpoints/dense/stage-dense.h5").
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -64,9 +65,11 @@ teacher() {
     echo "$file"
 }
 
-# fixed BUDGET: the best fixed pattern, as letters
+# fixed BUDGET: the best fixed pattern of training text, as letters
 fixed() {
-    "$duo" inspect "$run/oracle.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
+    "$duo" oracle "$base" --compare --training --windows "${ORACLE_WINDOWS:-16}" --random 2 \
+        --output "$run/fixed.h5" >&2
+    "$duo" inspect "$run/fixed.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
 }
 
 # keys VARIANT BUDGET: what the variant's stage adds to the plain one
@@ -74,7 +77,7 @@ keys() {
     local made # by an assignment of its own, so that a failure ends the script
     case $1 in
     teacher* | gap* | focal | mixture) made=$(teacher "$1" "$2") ;;
-    start) made=$(fixed "$2") ;;
+    start | start-hidden) made=$(fixed "$2") ;;
     esac
     case $1 in
     plain) ;;
@@ -90,7 +93,7 @@ keys() {
     focal) echo "teacher = \"$made\" alpha = 0 focal = 2" ;;
     mixture) echo "teacher = \"$made\" language = 1 teach = 0.1" ;;
     start-hidden)
-        echo "router_hidden = 64 start = \"$(fixed "$2")\" lean = 1" \
+        echo "router_hidden = 64 start = \"$made\" lean = 1" \
             "lr = $(awk -v lr="${LR:-1e-2}" 'BEGIN { print lr / 2 }')"
         ;;
     start) echo "start = \"$made\" lean = 1" ;;
