@@ -79,6 +79,7 @@ long() { exec "$duo" oracle m.h5 --tokens tokens.h5 --windows 100 --compare --ra
 sleep 1
 kill -TERM $! 2>/dev/null
 wait $! || fail "a stop is no failure: $(cat err)"
+[ -e parts.h5 ] || grep -q 'stopped before the first of ' out || fail "stopped: $(cat out err)"
 [ -e parts.h5 ] && ! cmp -s whole.h5 parts.h5 && ! grep -q 'sequences are in parts.h5; the same command goes on' out &&
     fail "stopped: $(cat out err)"
 (long parts.h5) || fail "$(cat err)"

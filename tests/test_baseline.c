@@ -77,6 +77,27 @@ START_TEST(narrow_beam_tries_few_and_keeps_their_budgets)
 }
 END_TEST
 
+static bool two_are_enough(void *last, uint64_t done, uint64_t total)
+{
+    ck_assert_uint_lt(done, total);
+    *(uint64_t *)last = done;
+    return done < 2;
+}
+
+START_TEST(search_for_fixed_patterns_is_stopped)
+{
+    fixture f = make_fixture(1, R, T);
+    for (size_t beam = 0; beam < 2; beam++) {
+        duo_fixed fixed;
+        uint64_t last = 0;
+        ok(duo_fixed_search(&fixed, f.model, &f.sequences, TWO, beam, 3, two_are_enough, &last));
+        ck_assert_uint_eq(last, 2);
+        ck_assert_ptr_null(fixed.patterns);
+    }
+    free_fixture(&f);
+}
+END_TEST
+
 START_TEST(best_of_all_patterns_for_a_sequence)
 {
     fixture f = make_fixture(1, R, T);
@@ -188,6 +209,7 @@ int main(void)
     const TTest *const tests[] = {
         fixed_patterns_are_the_best_of_all,
         narrow_beam_tries_few_and_keeps_their_budgets,
+        search_for_fixed_patterns_is_stopped,
         best_of_all_patterns_for_a_sequence,
         best_of_all_patterns_for_a_token,
         draws_are_keyed_by_the_row_and_reach_every_layer,

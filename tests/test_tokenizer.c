@@ -163,6 +163,12 @@ START_TEST(models_are_opened_wherever_they_are)
     write_text("empty.model", "");
     refused(duo_tokenizer_open(&copy, "empty.model"), DUO_EDATA, "empty.model: not a Sentence");
     refused(duo_tokenizer_create(&copy, model, size / 2, "half"), DUO_EDATA, "half: not a");
+    const size_t pieces = duo_tokenizer_vocab_size(tokenizer);
+    ok(duo_tokenizer_check_for(model, size, pieces, "whole"));
+    refused(duo_tokenizer_check_for(model, size, pieces + 1, "whole"), DUO_EDATA,
+            "whole: /tokenizer has");
+    ok(duo_tokenizer_check_for("?", 1, 7, "ids without text"));
+    refused(duo_tokenizer_check_for("?!", 2, 7, "two"), DUO_EDATA, "two: not a");
     write_small("weights.h5", 1.0f);
     refused(duo_tokenizer_open(&copy, "weights.h5"), DUO_EDATA, "/tokenizer is missing");
     ck_assert_ptr_null(copy);

@@ -20,15 +20,19 @@ typedef struct duo_fixed {
     size_t evaluated;  /**< patterns that were tried */
 } duo_fixed;
 
+/** Reports patterns tried of total; false: no more of them. */
+typedef bool duo_fixed_progress(void *context, uint64_t done, uint64_t total);
+
 /**
  * Try patterns on all tokens, each in its own context, and keep the best of every number of big; of
  * equals the one whose big layers come later. beam 0: all 2^L patterns. Otherwise the `beam` best
  * of k big grow by one layer each to those of k+1. Also the best of many is lucky on the sequences
- * that it was chosen on: measure it on others. The caller frees.
+ * that it was chosen on: measure it on others. The caller frees. progress may be NULL; where it
+ * wants no more, DUO_OK and no patterns.
  */
 duo_status duo_fixed_search(duo_fixed *fixed, const duo_model *model,
                             const duo_sequences *sequences, duo_module_set modules, size_t beam,
-                            size_t rows, duo_study_progress *progress, void *context);
+                            size_t rows, duo_fixed_progress *progress, void *context);
 void duo_fixed_free(duo_fixed *fixed);
 /** Patterns that a search will try. */
 double duo_fixed_cost(size_t L, size_t beam);

@@ -23,6 +23,10 @@ duo_status duo_tokenizer_create(duo_tokenizer **tokenizer, const void *model, si
  * pieces, so that every id of the file has its text. */
 duo_status duo_tokenizer_create_for(duo_tokenizer **tokenizer, const void *model, size_t bytes,
                                     size_t vocab_size, const char *where);
+/** Whether a file's /tokenizer is such a model, or one byte: ids that no text belongs to, which
+ * train but do not generate. */
+duo_status duo_tokenizer_check_for(const void *model, size_t bytes, size_t vocab_size,
+                                   const char *where);
 /** From a .model file, or from any file of ours that holds one in /tokenizer. */
 duo_status duo_tokenizer_open(duo_tokenizer **tokenizer, const char *path);
 void duo_tokenizer_free(duo_tokenizer *tokenizer);
@@ -114,6 +118,8 @@ const void *duo_tokens_tokenizer(const duo_tokens *tokens, size_t *bytes);
 /** The tokenizer of the file; DUO_EDATA when its pieces are not the vocabulary. The caller frees
  * *tokenizer. */
 duo_status duo_tokens_open_tokenizer(const duo_tokens *tokens, duo_tokenizer **tokenizer);
+/** As duo_tokenizer_check_for. */
+duo_status duo_tokens_check_tokenizer(const duo_tokens *tokens);
 double duo_tokens_unigram_entropy(const duo_tokens *tokens);
 size_t duo_tokens_domains(const duo_tokens *tokens);
 const char *duo_tokens_domain_name(const duo_tokens *tokens, size_t domain);

@@ -106,9 +106,9 @@ typedef struct duo_linear_output {
 } duo_linear_output;
 enum { DUO_MAX_LINEAR = 4 };
 /**
- * y_i[n] = x[x_rows[n]] W_i^T for up to DUO_MAX_LINEAR weights, such as those of queries, keys and
- * values. One team of threads goes from one to the next without a pause. The outputs do not
- * overlap. The bits are those of duo_linear_forward.
+ * y_i[n] = x[x_rows[n]] W_i^T for up to DUO_MAX_LINEAR weights of one precision, such as those of
+ * queries, keys and values. One team of threads goes from one to the next without a pause. The
+ * outputs do not overlap. The bits are those of duo_linear_forward.
  */
 void duo_linear_forward_each(const duo_linear_output *outputs, size_t n_outputs, const float *x,
                              size_t n_rows, const uint32_t *x_rows);

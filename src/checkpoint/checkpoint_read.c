@@ -381,12 +381,12 @@ duo_status duo_checkpoint_check_values(const duo_checkpoint *c)
         duo_store_release(c->store, &all[i]);
     }
     duo_recipe *recipe = NULL;
-    duo_tokenizer *tokenizer = NULL;
     if (status == DUO_OK)
         status = duo_recipe_parse(&recipe, c->recipe, duo_store_path(c->store), NULL, 0);
-    if (status == DUO_OK) status = duo_checkpoint_open_tokenizer(c, &tokenizer);
-    duo_tokenizer_free(tokenizer);
     duo_recipe_free(recipe);
+    if (status == DUO_OK)
+        status = duo_tokenizer_check_for(c->tokenizer->data, c->tokenizer->count,
+                                         c->params.config.vocab_size, duo_checkpoint_path(c));
     return status;
 }
 

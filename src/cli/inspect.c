@@ -178,7 +178,6 @@ static duo_status check_contents(const duo_store *store)
 {
     const char *path = duo_store_path(store);
     duo_checkpoint *checkpoint = NULL;
-    duo_tokenizer *tokenizer = NULL;
     duo_tokens *tokens = NULL;
     duo_store *routes = NULL;
     duo_status status = DUO_OK;
@@ -189,7 +188,7 @@ static duo_status check_contents(const duo_store *store)
         break;
     case DUO_KIND_TOKENS:
         status = duo_tokens_open(&tokens, path);
-        if (status == DUO_OK) status = duo_tokens_open_tokenizer(tokens, &tokenizer);
+        if (status == DUO_OK) status = duo_tokens_check_tokenizer(tokens);
         break;
     case DUO_KIND_ROUTES:
         status = duo_routes_open(&routes, path);
@@ -199,7 +198,6 @@ static duo_status check_contents(const duo_store *store)
         break;
     }
     duo_store_close(routes);
-    duo_tokenizer_free(tokenizer);
     duo_tokens_close(tokens);
     duo_checkpoint_close(checkpoint);
     return status;

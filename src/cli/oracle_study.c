@@ -242,6 +242,12 @@ static duo_status run_units(duo_oracle_study *s)
     return status;
 }
 
+static bool show_patterns(void *task, uint64_t done, uint64_t total)
+{
+    duo_cli_task_progress(task, done, total);
+    return !duo_cli_stop_wanted();
+}
+
 /* The best fixed patterns, chosen on text that is not measured. */
 static duo_status choose_fixed(duo_oracle_study *s)
 {
@@ -258,9 +264,10 @@ static duo_status choose_fixed(duo_oracle_study *s)
     if (status != DUO_OK) return status;
     task.started = duo_cli_seconds();
     status = duo_fixed_search(s->results.fixed, s->model, on_same ? &s->sequences : &training,
-                              s->setting.modules, s->beam, o->rows, duo_cli_task_progress, &task);
+                              s->setting.modules, s->beam, o->rows, show_patterns, &task);
     duo_cli_progress_end();
     duo_sequences_free(&training);
+    s->stopped = !s->results.fixed->patterns;
     return status;
 }
 
@@ -270,7 +277,7 @@ duo_status duo_oracle_study_run(duo_oracle_study *s)
     duo_status status = DUO_OK;
     for (size_t i = 0; i < s->n && status == DUO_OK; i++)
         if (s->entries[i].kind == DUO_ENTRY_CURVE) status = check_curve(s, &s->entries[i]);
-    if (o->output) duo_cli_catch_stop(); /* what is done is saved, also before the first unit */
+    if (o->output) duo_cli_catch_stop();
     if (status == DUO_OK && o->output)
         status = duo_results_resume(&s->results, o->output, &s->origin);
     if (status != DUO_OK) return status;
@@ -279,9 +286,12 @@ duo_status duo_oracle_study_run(duo_oracle_study *s)
         printf("%s: %zu of %zu sequences are there already\n", o->output, s->resumed,
                s->sequences.R);
     if (s->results.fixed && !s->results.fixed->patterns) status = choose_fixed(s);
-    if (status == DUO_OK && s->resumed < s->sequences.R) status = run_units(s);
-    if (status == DUO_OK && s->stopped)
+    if (status == DUO_OK && !s->stopped && s->resumed < s->sequences.R) status = run_units(s);
+    if (status != DUO_OK || !s->stopped) return status;
+    if (s->results.done > 0)
         printf("stopped: %zu of %zu sequences are in %s; the same command goes on\n",
                s->results.done, s->sequences.R, o->output);
+    else
+        printf("stopped before the first of %zu sequences: nothing is saved\n", s->sequences.R);
     return status;
 }

@@ -15,16 +15,9 @@ static duo_status open_tokens(duo_training *s)
     const duo_recipe *recipe = s->recipe;
     if (recipe->tokens[0] == '\0')
         return duo_fail(DUO_EINVAL, "recipe %s: data.tokens names no token file", recipe->name);
-    const duo_status status = duo_tokens_open(&s->tokens, recipe->tokens);
+    duo_status status = duo_tokens_open(&s->tokens, recipe->tokens);
+    if (status == DUO_OK) status = duo_tokens_check_tokenizer(s->tokens);
     if (status != DUO_OK) return status;
-    size_t bytes = 0;
-    duo_tokens_tokenizer(s->tokens, &bytes);
-    if (bytes > 1) { /* else ids that no text belongs to; checkpoints will hold what is there */
-        duo_tokenizer *tokenizer = NULL;
-        const duo_status known = duo_tokens_open_tokenizer(s->tokens, &tokenizer);
-        duo_tokenizer_free(tokenizer);
-        if (known != DUO_OK) return known;
-    }
     const size_t vocab = duo_tokens_vocab_size(s->tokens);
     if (vocab != recipe->model.vocab_size)
         return duo_fail(DUO_EINVAL, "%s: has a vocabulary of %zu, the recipe's model of %zu",

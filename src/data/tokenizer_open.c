@@ -48,6 +48,16 @@ duo_status duo_tokenizer_create_for(duo_tokenizer **tokenizer, const void *model
                     pieces, vocab_size);
 }
 
+duo_status duo_tokenizer_check_for(const void *model, size_t bytes, size_t vocab_size,
+                                   const char *where)
+{
+    if (bytes == 1) return DUO_OK;
+    duo_tokenizer *tokenizer = NULL;
+    const duo_status status = duo_tokenizer_create_for(&tokenizer, model, bytes, vocab_size, where);
+    duo_tokenizer_free(tokenizer);
+    return status;
+}
+
 duo_status duo_tokenizer_open(duo_tokenizer **tokenizer, const char *path)
 {
     static const char magic[] = "DUOSEAL1";

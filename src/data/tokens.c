@@ -252,6 +252,13 @@ duo_status duo_tokens_open_tokenizer(const duo_tokens *tokens, duo_tokenizer **t
                                     duo_tokens_path(tokens));
 }
 
+duo_status duo_tokens_check_tokenizer(const duo_tokens *tokens)
+{
+    const duo_dataset *model = tokens->tokenizer;
+    return duo_tokenizer_check_for(model->data, model->count, tokens->vocab_size,
+                                   duo_tokens_path(tokens));
+}
+
 double duo_tokens_unigram_entropy(const duo_tokens *tokens)
 {
     return tokens->unigram_entropy;

@@ -39,9 +39,9 @@ static struct {
 /**
  * y (M, N) = (add ? y : 0) + left (M, K) right (K, N) + bias, in blocks of block_K of the sum.
  *
- * An element is a chain of multiply-adds over the k of a block, block after block, each block's
- * sum added to y. Only K decides where blocks begin, so neither the other rows of the call nor
- * the threads nor the choice between the walks below can be seen in its bits.
+ * An element is the tile's sum over the k of a block, in the tile's order, block after block, each
+ * block's sum added to y. Only K decides where blocks begin, so neither the other rows of the call
+ * nor the threads nor the choice between the walks below can be seen in its bits.
  */
 typedef struct product {
     const duo_tile *tile;
@@ -442,7 +442,8 @@ static void multiply(const product *products, size_t n)
     size_t work = 0;
     for (size_t i = 0; i < n; i++) work += products[i].M * products[i].N * products[i].K;
     const bool serial = work < SERIAL_WORK;
-    const duo_tile *tile = products[0].tile; /* of all */
+    const duo_tile *tile = products[0].tile;
+    for (size_t i = 1; i < n; i++) assert(products[i].tile == tile);
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
     {
         size_t turn = 0;

@@ -14,8 +14,8 @@
  * The operands of a tile are made of units of 32 bits, kept in floats: a unit is one k of the sum,
  * or per_unit k's side by side. A panel holds up to vectors * lanes columns of the right operand,
  * unit after unit, its width rounded up to whole vectors. A tile multiplies up to `rows` rows by
- * one panel. Every element of the output is one chain of sums over k, starting at 0, in every
- * variant of a tile: its bits do not depend on the tile it falls into.
+ * one panel. Every element of the output is a sum over k, starting at 0, in one order
+ * in every variant of a tile: its bits do not depend on the tile it falls into.
  */
 
 /* The largest of any instruction set. */
@@ -43,7 +43,7 @@ static inline const float *duo_operand_row(const duo_operand *from, size_t r)
 /**
  * y[i][0..cols) = sum_u left[i][u * step] * panel[u] + bias, added to y if add. bias may be NULL.
  * A step of 1 reads rows, a larger one packed strips of that many rows. Rows that were converted
- * lie at equal distances.
+ * lie at equal distances, and as many can be read as make whole tiles, in whole lines.
  */
 typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t rows, size_t step,
                                const float *panel, size_t units, size_t cols, const float *bias,

@@ -22,8 +22,9 @@ typedef struct fixed_search {
     uint8_t *routes; /* (rows, T, L) */
     float *loss;     /* (rows, T) */
     duo_fixed *fixed;
-    duo_study_progress *progress;
+    duo_fixed_progress *progress;
     void *context;
+    bool stopped;
     double cost;
 } fixed_search;
 
@@ -69,8 +70,8 @@ static duo_status try_pattern(fixed_search *s, const uint8_t *pattern, size_t bi
     fixed->evaluated++;
     const uint64_t total = (uint64_t)s->cost;
     if (s->progress)
-        s->progress(s->context, fixed->evaluated,
-                    total > fixed->evaluated ? total : fixed->evaluated);
+        s->stopped = !s->progress(s->context, fixed->evaluated,
+                                  total > fixed->evaluated ? total : fixed->evaluated);
     return DUO_OK;
 }
 
@@ -84,8 +85,8 @@ static duo_status try_all(fixed_search *s, uint8_t *pattern)
         study_pattern_first(pattern, s->L, big, s->other);
         do {
             status = try_pattern(s, pattern, big, &mean);
-        } while (status == DUO_OK && study_pattern_next(pattern, s->L, s->other));
-        if (status != DUO_OK) return status;
+        } while (status == DUO_OK && !s->stopped && study_pattern_next(pattern, s->L, s->other));
+        if (status != DUO_OK || s->stopped) return status;
     }
     return DUO_OK;
 }
@@ -126,9 +127,9 @@ static duo_status grow(fixed_search *s, scored *parents, scored *children)
     size_t n = 1;
     study_pattern_first(parents[0].pattern, L, 0, s->other);
     duo_status status = try_pattern(s, parents[0].pattern, 0, &parents[0].loss);
-    for (size_t big = 1; big <= L && status == DUO_OK; big++) {
+    for (size_t big = 1; big <= L && status == DUO_OK && !s->stopped; big++) {
         size_t born = 0;
-        for (size_t i = 0; i < n * L && status == DUO_OK; i++) {
+        for (size_t i = 0; i < n * L && status == DUO_OK && !s->stopped; i++) {
             uint8_t *child = children[born].pattern;
             memcpy(child, parents[i / L].pattern, L);
             if (child[i % L] == DUO_BIG) continue;
@@ -184,7 +185,7 @@ void duo_fixed_free(duo_fixed *fixed)
 
 duo_status duo_fixed_search(duo_fixed *fixed, const duo_model *model,
                             const duo_sequences *sequences, duo_module_set modules, size_t beam,
-                            size_t rows, duo_study_progress *progress, void *context)
+                            size_t rows, duo_fixed_progress *progress, void *context)
 {
     const size_t L = model->params.config.n_layers;
     fixed_search s = {.sequences = sequences,
@@ -214,6 +215,6 @@ done:
     free(s.routes);
     free(s.loss);
     study_evaluator_close(&s.evaluator);
-    if (status != DUO_OK) duo_fixed_free(fixed);
+    if (status != DUO_OK || s.stopped) duo_fixed_free(fixed);
     return status;
 }

@@ -313,10 +313,12 @@ static void add_terms(duo_router_terms *sum, const duo_router_terms *terms, size
         sum->z += terms[i].z;
         sum->teacher += terms[i].teacher;
         sum->total += terms[i].total;
-        sum->agree += terms[i].agree;
+        sum->agree += terms[i].agree * terms[i].taught;
+        sum->taught += terms[i].taught;
     }
 }
 
+/* Means over n sequences, of agreement over what is taught. */
 static void divide_terms(duo_router_terms *sum, double n)
 {
     *sum = (duo_router_terms){.penalty = sum->penalty / n,
@@ -324,7 +326,8 @@ static void divide_terms(duo_router_terms *sum, double n)
                               .z = sum->z / n,
                               .teacher = sum->teacher / n,
                               .total = sum->total / n,
-                              .agree = sum->agree / n};
+                              .taught = sum->taught,
+                              .agree = sum->agree / (sum->taught > 0 ? sum->taught : 1)};
 }
 
 static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t index,
