@@ -42,7 +42,7 @@ static void leave(void)
 
 static inline __mmask16 lanes_below(size_t n)
 {
-    return n < LANES ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+    return (__mmask16)(n < LANES ? (1u << n) - 1 : 0xffffu);
 }
 
 /* Registers 0 to 3 are the sums, row after row of them; 4 and 5 the left rows; 6 and 7 the panel.
