@@ -28,10 +28,9 @@
 #
 # Settings from the environment: DUO (the program), STEPS (300) of a router, LR (1e-2), BATCH (16),
 # TEACHER_WINDOWS (64) of teachers, ROUNDS (3) of on-policy labels, each for its share of STEPS and on
-# ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) of the oracle, on held-out text, and
-# of the best fixed pattern, on training text, WINDOWS (256), held-out, of the table, KEYS (further keys
-# of every router stage), ROWS (further rows of duo compare, as
-# "dense:6:1=checkpoints/dense/stage-dense.h5").
+# ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) and WINDOWS (256), both held-out,
+# of the oracle and of the table, KEYS (further keys of every router stage), ROWS (further rows of
+# duo compare, as "dense:6:1=checkpoints/dense/stage-dense.h5").
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -65,11 +64,9 @@ teacher() {
     echo "$file"
 }
 
-# fixed BUDGET: the best fixed pattern of training text, as letters
+# fixed BUDGET: the best fixed pattern, which the oracle chose on training text, as letters
 fixed() {
-    "$duo" oracle "$base" --compare --training --windows "${ORACLE_WINDOWS:-16}" --random 2 \
-        --output "$run/fixed.h5" >&2
-    "$duo" inspect "$run/fixed.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
+    "$duo" inspect "$run/oracle.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
 }
 
 # keys VARIANT BUDGET: what the variant's stage adds to the plain one
