@@ -30,8 +30,10 @@ limit=
 if (ulimit -v 400000 && exec "$duo" eval whole/tiny --windows 2) >limit.log 2>&1; then
     limit=400000
 fi
+# A path that strace cuts short could seem to be another.
+watch=(strace -f -s 4096 -o opened -e trace=%file)
 tracing=false
-if strace -f -o opened -e trace=%file true 2>/dev/null; then tracing=true; fi
+if "${watch[@]}" true 2>/dev/null; then tracing=true; fi
 
 # command KIND LETTER FILE: the words of a command that reads the file, into `words`
 command_of() {
@@ -91,7 +93,7 @@ try() {
     checkpointR) file=seen/latest wanted=0 ;; # the page shows the rest of the run
     routeso) file=resumed.h5 ;;
     esac
-    ! $5 || prefix=(env ASAN_OPTIONS=detect_leaks=0 strace -f -o opened -e trace=%file)
+    ! $5 || prefix=(env ASAN_OPTIONS=detect_leaks=0 "${watch[@]}")
     (
         [ -z "$limit" ] || ulimit -v $limit
         ulimit -t 20 -c 0
