@@ -17,17 +17,22 @@ make_inputs() {
     tac text.txt >other.txt
     "$duo" prepare --input text.txt --held-out other.txt --tokenizer tokens.h5 --output held.h5 \
         >prepare.log 2>&1 || fail "prepare: $(tail -1 prepare.log)"
+    sed 's/.*/{"text": "&\\n", "lines": 1}/' little.txt >little.jsonl
+    "$duo" choices held.h5 --items 2 --choices 2 --context 4 --continuation 2 --output items.jsonl \
+        >choices.log 2>&1 || fail "choices: $(tail -1 choices.log)"
+    "$duo" eval whole/tiny --windows 1 --seq-len 8 --policy big --json measured.json >eval.log 2>&1 ||
+        fail "eval: $(tail -1 eval.log)"
 }
 
 # shellcheck disable=SC2034 # read by those who source this
-commands=(prepare train resume eval oracle calibrate choices generate probe report inspect seal)
+commands=(prepare train resume eval answer oracle calibrate choices generate probe report inspect seal)
 
 # words_of COMMAND: its words into `words`, what it makes into `output`
 # shellcheck disable=SC2034
 words_of() {
     output=out.h5
     case $1 in
-    prepare) words=(prepare --input little.txt --output out.h5 --vocab-size 290) ;;
+    prepare) words=(prepare --input little.jsonl --output out.h5 --vocab-size 290) ;;
     train)
         words=(train tiny.conf --checkpoints run --set stage.router.calibrate=8
             --set stage.router.penalty=lagrangian)
@@ -40,6 +45,7 @@ words_of() {
         output=run/tiny/stage-router.h5
         ;;
     eval) words=(eval whole/tiny --windows 1 --seq-len 8 --routes-out out.h5) ;;
+    answer) words=(eval whole/tiny --choices items.jsonl --policy big) output=out.log ;;
     oracle) words=(oracle whole/tiny --windows 1 --seq-len 8 --output out.h5) ;;
     calibrate) words=(calibrate whole/tiny --budget 1 --windows 1 --output out.h5) ;;
     choices)
@@ -47,7 +53,7 @@ words_of() {
         ;;
     generate) words=(generate whole/tiny --prompt the --max-tokens 3) output=out.log ;;
     probe) words=(probe whole/tiny --rows 1 --seq-len 8 --gradients --output out.h5) ;;
-    report) words=(report whole/tiny --output out.h5) ;;
+    report) words=(report whole/tiny --routes measured.json --output out.h5) ;;
     inspect) words=(inspect whole/tiny/latest) output=out.log ;;
     seal) words=(seal again.h5 out.h5) ;;
     esac

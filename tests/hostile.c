@@ -100,13 +100,15 @@ static const hostile_case of_index[] = {
 
 /* ---------------------------------------------------------------- checkpoints */
 
-#define ALL "inreogpcR"
+#define ALL_BUT_INSPECT "nreogpcR" /* which takes a file for what it says it is */
+#define ALL "i" ALL_BUT_INSPECT
 #define LOADS "inreogpc" /* the weights; a report wants none */
 #define EMB "/model/tok_emb"
 #define Q "/model/layers/00/attn/q/weight"
 
 static const hostile_case of_checkpoint[] = {
-    {"kind", ALL, KIND, .number = DUO_KIND_TOKENS, .says = "tok"},
+    {"kind", ALL_BUT_INSPECT, KIND, .number = DUO_KIND_TOKENS, .says = "tok"},
+    {"kind-told", "i", KIND, .number = DUO_KIND_TOKENS, .says = "vocab_size of / is missing"},
     {"no-emb", ALL, DROP, EMB, .says = "dataset " EMB " is missing"},
     {"no-query", ALL, DROP, Q, .says = "dataset " Q " is missing"},
     {"no-router", ALL, DROP, "/model/layers/01/router/bias",
@@ -191,7 +193,8 @@ static const hostile_case of_checkpoint[] = {
     {"recipe", "ieopc", BYTES, "/recipe", .text = "model {\n  n_layers = \"", .says = ".h5"},
     {"recipe-key", "ieopc", BYTES, "/recipe", .text = "data { moon = 1 }\n", .says = "moon"},
     {"recipe-path", "eopc", BYTES, "/recipe",
-     .text = "model { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 max_seq = 24 }\n"
+     .text = "name = other\nmodel { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 "
+             "max_seq = 24 }\n"
              "data { tokens = \"/etc/passwd\" }\n",
      .says = "/etc/passwd: not a sealed file"},
     {"tokenizer", "ig", BYTES, "/tokenizer", .text = "no model",
@@ -202,10 +205,12 @@ static const hostile_case of_checkpoint[] = {
 
 /* ---------------------------------------------------------------- token files */
 
-#define READ "ineopch"
+#define READ_BUT_INSPECT "neopch"
+#define READ "i" READ_BUT_INSPECT
 
 static const hostile_case of_tokens[] = {
-    {"kind", READ, KIND, .number = DUO_KIND_ROUTES, .says = "routes"},
+    {"kind", READ_BUT_INSPECT, KIND, .number = DUO_KIND_ROUTES, .says = "routes"},
+    {"kind-told", "i", KIND, .number = DUO_KIND_ROUTES, .says = "dataset /tokens is missing"},
     {"no-train", READ, DROP, "/train/tokens", .says = "dataset /train/tokens is missing"},
     {"no-val", READ, DROP, "/val/tokens", .says = "dataset /val/tokens is missing"},
     {"no-documents", READ, DROP, "/val/documents", .says = "dataset /val/documents is missing"},

@@ -64,7 +64,7 @@ check() {
     # A run that could not save in between has gone on; its end is the same.
     [ $status -eq 1 ] || cmp -s "$output" "good.$command" || broken "another $output" || return
     # choices and generate print as they go on.
-    case $command in choices | generate | inspect) ;; *)
+    case $command in answer | choices | generate | inspect) ;; *)
         [ $status -eq 0 ] || [ ! -e "$output" ] || cmp -s "$output" "good.$command" ||
             broken "leaves another $output" || return
         ;;

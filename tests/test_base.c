@@ -6,6 +6,7 @@
 
 #include "duo/arena.h"
 #include "duo/config.h"
+#include "duo/json.h"
 #include "duo/number.h"
 #include "duo/rng.h"
 #include "duo/status.h"
@@ -281,6 +282,25 @@ START_TEST(numbers_are_the_whole_text)
 }
 END_TEST
 
+START_TEST(json_is_read_value_by_value)
+{
+    const char *text = "{\"a\": [1, 2.5]}\n[true] x";
+    json_error_t error;
+    json_t *value = NULL;
+    ck_assert_int_eq(duo_json_parse(&value, text, strlen(text), JSON_DISABLE_EOF_CHECK, &error),
+                     DUO_OK);
+    ck_assert_int_eq(error.position, 15);
+    ck_assert_double_eq(json_real_value(json_array_get(json_object_get(value, "a"), 1)), 2.5);
+    json_decref(value);
+    ck_assert_int_eq(duo_json_parse(&value, text, strlen(text), 0, &error), DUO_EINVAL);
+    ck_assert_ptr_null(value);
+    ck_assert_ptr_nonnull(strstr(duo_message(), "not JSON: "));
+    ck_assert_ptr_nonnull(strstr(duo_message(), "at byte 17"));
+    json_t *other = json_pack("[s]", "what the library allocates is free's again");
+    json_decref(other);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("base");
@@ -306,6 +326,7 @@ int main(void)
     TCase *values = tcase_create("values");
     tcase_add_test(values, module_sets_are_read_and_written);
     tcase_add_test(values, numbers_are_the_whole_text);
+    tcase_add_test(values, json_is_read_value_by_value);
     suite_add_tcase(suite, values);
 
     SRunner *runner = srunner_create(suite);

@@ -368,11 +368,33 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
     return DUO_OK;
 }
 
+/* NULL before a calibration. */
+static duo_status find_thresholds(const duo_checkpoint *c, const duo_dataset **thresholds)
+{
+    *thresholds = NULL;
+    if (!duo_store_find(c->store, CHECKPOINT_THRESHOLDS)) return DUO_OK;
+    const duo_shape shape = {2, {duo_threshold_rows(&c->params.config), DUO_MODULES}};
+    return duo_store_require(c->store, CHECKPOINT_THRESHOLDS, DUO_F32, shape, thresholds);
+}
+
+static duo_status read_thresholds(const duo_checkpoint *c, duo_model *model)
+{
+    const duo_dataset *dataset = NULL;
+    const duo_status status = find_thresholds(c, &dataset);
+    if (status != DUO_OK || !dataset) return status;
+    memcpy(model->thresholds, dataset->data, dataset->count * sizeof(float));
+    if (!duo_all_finite(model->thresholds, dataset->count))
+        return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_checkpoint_path(c),
+                        CHECKPOINT_THRESHOLDS);
+    model->rule = duo_model_rule(model, (double)model->params.config.n_layers / 2);
+    return DUO_OK;
+}
+
 duo_status duo_checkpoint_check_values(const duo_checkpoint *c)
 {
-    const duo_dataset *all = NULL;
+    const duo_dataset *all = NULL, *thresholds = NULL;
     const size_t n = duo_store_datasets(c->store, &all);
-    duo_status status = DUO_OK;
+    duo_status status = find_thresholds(c, &thresholds);
     for (size_t i = 0; i < n && status == DUO_OK; i++) {
         if (all[i].type != DUO_F32) continue;
         if (!duo_all_finite(all[i].data, all[i].count))
@@ -390,24 +412,6 @@ duo_status duo_checkpoint_check_values(const duo_checkpoint *c)
     return status;
 }
 
-/* Absent before a calibration. */
-static duo_status read_thresholds(const duo_store *store, duo_model *model)
-{
-    const duo_shape shape = {2, {duo_threshold_rows(&model->params.config), DUO_MODULES}};
-    const size_t n = shape.size[0] * shape.size[1];
-    const duo_dataset *dataset = NULL;
-    if (!duo_store_find(store, CHECKPOINT_THRESHOLDS)) return DUO_OK;
-    const duo_status status =
-        duo_store_require(store, CHECKPOINT_THRESHOLDS, DUO_F32, shape, &dataset);
-    if (status != DUO_OK) return status;
-    memcpy(model->thresholds, dataset->data, n * sizeof(float));
-    if (!duo_all_finite(model->thresholds, n))
-        return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_store_path(store),
-                        CHECKPOINT_THRESHOLDS);
-    model->rule = duo_model_rule(model, (double)model->params.config.n_layers / 2);
-    return DUO_OK;
-}
-
 duo_status duo_checkpoint_model(const duo_checkpoint *c, duo_model **out)
 {
     duo_model *model = NULL;
@@ -415,7 +419,7 @@ duo_status duo_checkpoint_model(const duo_checkpoint *c, duo_model **out)
     duo_status status = duo_model_create(&model, &c->params.config);
     if (status != DUO_OK) goto done;
     if ((status = read_tree(c->store, CHECKPOINT_MODEL, &model->weights)) != DUO_OK) goto done;
-    if ((status = read_thresholds(c->store, model)) != DUO_OK) goto done;
+    if ((status = read_thresholds(c, model)) != DUO_OK) goto done;
     *out = model;
     model = NULL;
 

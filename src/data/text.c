@@ -1,13 +1,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/types.h>
 
 #include "data_internal.h"
+#include "duo/json.h"
 
 /* ---------------------------------------------------------------- UTF-8 */
 
@@ -163,11 +163,10 @@ static duo_status parse_line(json_t **object, const char **text, size_t *bytes, 
                              size_t length, const char *key, const char *path, size_t number)
 {
     json_error_t error;
-    *object = json_loadb(line, length,
-                         JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
-    if (!*object)
-        return duo_fail(DUO_EINVAL, "%s:%zu: not JSON: %s at byte %d", path, number, error.text,
-                        error.position);
+    const duo_status status =
+        duo_json_parse(object, line, length,
+                       JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    if (status != DUO_OK) return duo_fail(status, "%s:%zu: %s", path, number, duo_message());
     if (!json_is_object(*object))
         return duo_fail(DUO_EINVAL, "%s:%zu: not a JSON object", path, number);
     const json_t *value = json_object_get(*object, key);

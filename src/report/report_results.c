@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/json.h"
 #include "duo/result.h"
 
 enum { PATH_BYTES = 2 * DUO_PATH_MAX };
@@ -101,34 +102,47 @@ static duo_status add_routes(report_results *results, const char *path)
 
 /* ---------------------------------------------------------------- JSON */
 
-static bool more_follows(FILE *file)
+/* One object after another: a line each, as eval writes them, or over several lines. */
+static duo_status add_objects(report_results *results, const char *path, const char *text,
+                              size_t bytes)
 {
-    int c;
-    do c = getc(file);
-    while (c == ' ' || c == '\n' || c == '\r' || c == '\t');
-    if (c != EOF) ungetc(c, file);
-    return c != EOF;
-}
-
-/* Objects one after another: a line each, as eval writes them, or over several lines. */
-static duo_status add_json(report_results *results, const char *path)
-{
-    json_error_t error;
-    FILE *file = fopen(path, "r");
-    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    static const char blank[] = " \n\r\t";
     duo_status status = DUO_OK;
-    while (status == DUO_OK && more_follows(file)) {
-        json_t *object = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error);
-        if (!object)
-            status = duo_fail(DUO_EDATA, "%s: not JSON: %s", path, error.text);
+    for (size_t at = strspn(text, blank); at < bytes && status == DUO_OK;) {
+        json_error_t error;
+        json_t *object = NULL;
+        status = duo_json_parse(&object, text + at, bytes - at, JSON_DISABLE_EOF_CHECK, &error);
+        if (status != DUO_OK)
+            status =
+                duo_fail(status == DUO_EINVAL ? DUO_EDATA : status, "%s: %s", path, duo_message());
         else if (!json_is_object(object))
             status = duo_fail(DUO_EDATA, "%s: holds JSON that is no object", path);
         else if (json_object_set_new(object, "file", json_string(path)) != 0 ||
                  json_array_append(results->measured, object) != 0)
-            status = duo_fail(DUO_EDATA, "%s: cannot be kept", path);
+            status = duo_fail(DUO_ENOMEM, "%s: no memory to keep it", path);
+        else
+            at += (size_t)error.position;
         json_decref(object);
+        at += strspn(text + at, blank);
     }
-    if (status == DUO_OK && ferror(file)) status = duo_fail(DUO_EIO, "%s: cannot be read", path);
+    return status;
+}
+
+static duo_status add_json(report_results *results, const char *path)
+{
+    FILE *file = fopen(path, "r");
+    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    char *text = NULL;
+    size_t room = 0;
+    errno = 0;
+    const ssize_t bytes = getdelim(&text, &room, '\0', file); /* all of it: JSON holds no NUL */
+    duo_status status = DUO_OK;
+    if (ferror(file) || (bytes < 0 && !feof(file)))
+        status = duo_fail(errno == ENOMEM ? DUO_ENOMEM : DUO_EIO, "%s: cannot be read: %s", path,
+                          strerror(errno));
+    else if (bytes > 0)
+        status = add_objects(results, path, text, (size_t)bytes);
+    free(text);
     fclose(file);
     return status;
 }

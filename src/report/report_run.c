@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "duo/json.h"
 #include "duo/train.h"
 #include "report_internal.h"
 
@@ -137,25 +138,23 @@ static duo_status plan_thinning(thinning *t, FILE *file, size_t most_bytes)
 static duo_status write_lines(json_out *out, FILE *file, const thinning *t)
 {
     json_error_t error = {0};
-    bool short_of_memory = false;
+    duo_status status = DUO_OK;
     char *line = NULL;
     size_t room = 0, with = 0, without = 0;
     ssize_t n;
     json_key(out, "log");
     json_begin(out, '[');
-    while ((n = getline(&line, &room, file)) > 0) {
+    while (status != DUO_ENOMEM && (n = getline(&line, &room, file)) > 0) {
         const bool held_out = holds_held_out(line);
         if (held_out ? with++ % t->held_out_stride != 0 : without++ % t->stride != 0) continue;
-        json_t *object = json_loadb(line, (size_t)n, 0, &error);
-        if (!object) object = json_loadb(line, (size_t)n, 0, &error); /* was it memory? */
-        if (!object && error.text[0] == '\0') short_of_memory = true; /* else it says why */
+        json_t *object = NULL;
+        status = duo_json_parse(&object, line, (size_t)n, 0, &error);
         if (json_is_object(object)) json_value(out, object);
         json_decref(object);
     }
     json_end(out, ']');
     free(line);
-    if (short_of_memory) return duo_fail(DUO_ENOMEM, "no memory for a line of metrics");
-    return check_read(file);
+    return status == DUO_ENOMEM ? status : check_read(file);
 }
 
 static duo_status write_metrics(json_out *out, const report_run *run, size_t bytes)

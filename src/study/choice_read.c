@@ -1,11 +1,11 @@
 #include <ctype.h>
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "choice_item.h"
+#include "duo/json.h"
 #include "duo/number.h"
 
 /* ---------------------------------------------------------------- building an item */
@@ -156,11 +156,9 @@ static duo_status read_arc(reading *r, const json_t *object)
 static duo_status read_line(reading *r, const char *line, size_t length)
 {
     json_error_t error;
-    json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
-    duo_status status = DUO_OK;
-    if (!object)
-        return duo_fail(DUO_EINVAL, "%s:%zu: not JSON: %s at byte %d", r->path, r->line, error.text,
-                        error.position);
+    json_t *object = NULL;
+    duo_status status = duo_json_parse(&object, line, length, JSON_REJECT_DUPLICATES, &error);
+    if (status != DUO_OK) return duo_fail(status, "%s:%zu: %s", r->path, r->line, duo_message());
     if (json_object_get(object, "endings"))
         status = read_hellaswag(r, object);
     else if (json_object_get(object, "question"))
