@@ -49,19 +49,26 @@ static inline void assert_same_bits_on_any_threads(int isa, void (*run)(float *o
     free(many);
 }
 
-/** Run every test once for each instruction set: _i. Returns what main returns. */
-static inline int run_on_every_isa(const char *name, const TTest *const *tests, size_t count)
+/** Run every test once for each of so many variants: _i. Returns what main returns. */
+static inline int run_in_variants(const char *name, const TTest *const *tests, size_t count,
+                                  int variants)
 {
     Suite *suite = suite_create(name);
     TCase *all = tcase_create(name);
     tcase_set_timeout(all, 60);
-    for (size_t i = 0; i < count; i++) tcase_add_loop_test(all, tests[i], 0, ALL_ISAS);
+    for (size_t i = 0; i < count; i++) tcase_add_loop_test(all, tests[i], 0, variants);
     suite_add_tcase(suite, all);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     const int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/** Once for each instruction set. */
+static inline int run_on_every_isa(const char *name, const TTest *const *tests, size_t count)
+{
+    return run_in_variants(name, tests, count, ALL_ISAS);
 }
 
 #endif

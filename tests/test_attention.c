@@ -1,42 +1,8 @@
-#include "gradcheck.h"
-#include "kernel_fixture.h"
+#include "attention_fixture.h"
 
 /* T crosses a block of 32 queries and one of 64 keys and is a multiple of neither; 3 queries a
  * head of keys and values; D no multiple of any vector. */
 static const duo_attention_shape odd = {.B = 2, .T = 71, .H = 6, .Hkv = 2, .D = 10};
-
-typedef struct fixture {
-    duo_attention_shape s;
-    size_t n_q, n_kv, n_lse;
-    float *q, *k, *v, *w, *y, *lse, *scratch;
-} fixture;
-
-static fixture setup(duo_attention_shape s)
-{
-    fixture f = {.s = s, .n_q = s.B * s.T * s.H * s.D, .n_kv = s.B * s.T * s.Hkv * s.D};
-    f.n_lse = s.B * s.T * s.H;
-    f.q = gradcheck_numbers(f.n_q, 1);
-    f.k = gradcheck_numbers(f.n_kv, 2);
-    f.v = gradcheck_numbers(f.n_kv, 3);
-    f.w = gradcheck_numbers(f.n_q, 4);
-    f.y = gradcheck_numbers(f.n_q, 5);
-    f.lse = gradcheck_numbers(f.n_lse, 6);
-    f.scratch = gradcheck_numbers(duo_attention_scratch(s), 7);
-    /* Scores with a spread of several units, so that the softmax is far from uniform. */
-    for (size_t i = 0; i < f.n_q; i++) f.q[i] *= 3.0f;
-    return f;
-}
-
-static void teardown(fixture *f)
-{
-    float *all[] = {f->q, f->k, f->v, f->w, f->y, f->lse, f->scratch};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-}
-
-static void forward(fixture *f)
-{
-    duo_attention_forward(f->y, f->lse, f->q, f->k, f->v, f->s, f->scratch);
-}
 
 static double loss(void *context)
 {
@@ -74,8 +40,11 @@ static void naive(double *y, double *lse, const fixture *f)
 
 START_TEST(forward_matches_the_definition)
 {
-    const duo_attention_shape shapes[] = {
-        odd, {1, 1, 1, 1, 2}, {1, 32, 4, 4, 32}, {3, 65, 2, 1, 48}, {1, 129, 1, 1, 67}};
+    const duo_attention_shape shapes[] = {odd,
+                                          {1, 1, 1, 1, 2, DUO_FP32},
+                                          {1, 32, 4, 4, 32, DUO_FP32},
+                                          {3, 65, 2, 1, 48, DUO_FP32},
+                                          {1, 129, 1, 1, 67, DUO_FP32}};
     if (!start_isa(_i, 2)) return;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         fixture f = setup(shapes[i]);

@@ -286,6 +286,8 @@ typedef struct duo_pass_shape {
     bool gumbel;  /**< DUO_ROUTING_GUMBEL */
     bool routers; /**< the routers' logits of all layers, whatever the routing; Gumbel has them */
     bool keep_kv; /**< keys and values of all layers, for duo_cache_fill */
+    duo_precision attention; /**< of its products (duo_attention_shape): training's; where a pass
+                              * must agree with steps of a node each, it is fp32 */
 } duo_pass_shape;
 
 /** Activations of one micro-batch. */

@@ -130,14 +130,14 @@ static duo_status errors_of(const attention *a, double *forward, double *backwar
 
 /* ---------------------------------------------------------------- the part */
 
-duo_status bench_attention(duo_bench *bench)
+static const char *const names[] = {"attention forward", "attention backward"};
+
+static duo_status measure(duo_bench *bench, duo_precision precision)
 {
-    static const char *const names[] = {"attention forward", "attention backward"};
-    if (!bench_wanted(bench, names[0]) && !bench_wanted(bench, names[1])) return DUO_OK;
     const duo_config *c = &bench->setting.model;
     const duo_stage_recipe *stage = &bench->setting.stage;
     attention a = {.shape = {stage->micro_batch, stage->seq_len, c->n_heads, c->n_kv_heads,
-                             duo_head_width(c)}};
+                             duo_head_width(c), precision}};
     const duo_attention_shape *s = &a.shape;
     duo_arena arena, size = DUO_ARENA_MEASURE;
     lay_out(&a, &size);
@@ -150,8 +150,8 @@ duo_status bench_attention(duo_bench *bench)
     bench_fill(a.v, N * s->Hkv * s->D, 3);
     bench_fill(a.dy, N * s->H * s->D, 4);
 
-    duo_bench_row forward = bench_row(DUO_BENCH_KERNELS, names[0], DUO_FP32);
-    duo_bench_row backward = bench_row(DUO_BENCH_KERNELS, names[1], DUO_FP32);
+    duo_bench_row forward = bench_row(DUO_BENCH_KERNELS, names[0], precision);
+    duo_bench_row backward = bench_row(DUO_BENCH_KERNELS, names[1], precision);
     run_forward(&a);
     run_backward(&a);
     status = errors_of(&a, &forward.error, &backward.error);
@@ -160,13 +160,23 @@ duo_status bench_attention(duo_bench *bench)
          * five backward. */
         const double pairs = (double)(s->B * s->H * s->T) * (double)(s->T + 1) / 2;
         const double product = 2 * pairs * (double)s->D;
-        const bench_times f = bench_measure(&bench->setting, DUO_FP32, run_forward, &a);
-        const bench_times b = bench_measure(&bench->setting, DUO_FP32, run_backward, &a);
+        const bench_times f = bench_measure(&bench->setting, precision, run_forward, &a);
+        const bench_times b = bench_measure(&bench->setting, precision, run_backward, &a);
         bench_row_flops(&forward, f, 2 * product);
         bench_row_flops(&backward, b, 5 * product);
         bench_emit(bench, &forward);
         bench_emit(bench, &backward);
     }
     duo_arena_free(&arena);
+    return status;
+}
+
+duo_status bench_attention(duo_bench *bench)
+{
+    const duo_bench_setting *setting = &bench->setting;
+    duo_status status = DUO_OK;
+    if (!bench_wanted(bench, names[0]) && !bench_wanted(bench, names[1])) return DUO_OK;
+    for (size_t p = 0; p < setting->n_precisions && status == DUO_OK; p++)
+        status = measure(bench, setting->precisions[p]);
     return status;
 }

@@ -38,8 +38,8 @@ static void lay_out(routing *r, point points[POINTS], duo_precision precision, d
     r->loss = DUO_TAKE(arena, float, N);
     for (size_t i = 0; i < POINTS; i++) points[i].routes = DUO_TAKE(arena, uint8_t, N * r->L);
     duo_model_take_packs(r->model, params, precision, true, arena);
-    r->pass =
-        duo_pass_take(params, (duo_pass_shape){.B = r->B, .T = r->T, .backward = true}, arena);
+    const duo_pass_shape shape = {.B = r->B, .T = r->T, .backward = true, .attention = precision};
+    r->pass = duo_pass_take(params, shape, arena);
 }
 
 /* The all-big point is the last one of the first curve and ends the second, too. */

@@ -386,7 +386,7 @@ duo_status bench_step_kernels(duo_bench *bench, duo_precision precision, double 
               .F = c->d_big,
               .V = c->vocab_size,
               .head_rows = N < 1024 ? N : 1024,
-              .attention = {B, T, c->n_heads, c->n_kv_heads, D}};
+              .attention = {B, T, c->n_heads, c->n_kv_heads, D, precision}};
     duo_arena arena = {0}, size = DUO_ARENA_MEASURE;
     duo_status status = duo_model_create(&s.model, c);
     if (status != DUO_OK) return status;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #endif
 
-#include "simd.h"
+#include "attention_blocks.h"
 #include "tile.h"
 
 static duo_isa current = DUO_ISA_PORTABLE;
@@ -120,6 +120,7 @@ duo_status duo_kernels_start(int threads)
     status = duo_matmul_start(tile_of(isa, DUO_FP32), tile_of(isa, DUO_BF16), threads);
     if (status != DUO_OK) return status;
     duo_simd_select(isa);
+    duo_attention_select(isa);
     omp_set_num_threads(threads);
     flush_subnormals(threads);
     current = isa;

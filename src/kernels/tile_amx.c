@@ -1,44 +1,11 @@
 #include <string.h>
 
+#include "amx.h"
 #include "pairs_avx512.h"
 #include "tile.h"
 #include "unroll.h"
 
-/*
- * AMX: eight registers of SIDE rows of a line each. One instruction adds to each element of a
- * register the products of two lines of pairs: all lower ones in one chain from 0, all upper ones
- * in another, the sum of both (Intel's manual, TDPBF16PS). The tests compile this file once more
- * with other definitions, for processors without the instructions.
- */
-#ifndef DUO_AMX_DOT
-#define DUO_AMX_CONFIGURE(shapes) _tile_loadconfig(shapes)
-#define DUO_AMX_RELEASE() _tile_release()
-#define DUO_AMX_ZERO(t) _tile_zero(t)
-#define DUO_AMX_LOAD(t, from, stride) _tile_loadd(t, from, (stride) * sizeof(float))
-#define DUO_AMX_STORE(t, to, stride) _tile_stored(t, to, (stride) * sizeof(float))
-#define DUO_AMX_DOT(sum, a, b) _tile_dpbf16ps(sum, a, b)
-#endif
-/* The compiler does not know that a load of a register reads what was stored before it. */
-#define STORED() __asm__ volatile("" ::: "memory")
-
-enum { SIDE = 16, LANES = 16, ROWS = 2 * SIDE, VECTORS = 2 };
-
-static void enter(void)
-{
-    static const struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } shapes = {.palette = 1,
-                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                .rows = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE}};
-    DUO_AMX_CONFIGURE(&shapes);
-}
-
-static void leave(void)
-{
-    DUO_AMX_RELEASE();
-}
+enum { SIDE = DUO_AMX_SIDE, LANES = 16, ROWS = 2 * SIDE, VECTORS = 2 };
 
 static inline __mmask16 lanes_below(size_t n)
 {
@@ -61,10 +28,11 @@ add_line(const bool low, const bool wide, const float *left, size_t stride, cons
     if (wide && low) DUO_AMX_DOT(3, 5, 7);
 }
 
-/* The sums of up to two by two registers. The left rows are filled up with 0 to whole lines. */
+/* The sums of up to two by two registers, as rows `row` apart. The left rows are filled up with 0
+ * to whole lines. */
 static inline __attribute__((always_inline)) void
-sum_units(const bool low, const bool wide, float *sums, const float *left, size_t stride,
-          const float *panel, size_t units, float *const *y, size_t rows)
+sum_units(const bool low, const bool wide, float *sums, size_t row, const float *left,
+          size_t stride, const float *panel, size_t units, float *const *y, size_t rows)
 {
     const size_t width = wide ? 2 * LANES : LANES;
     DUO_AMX_ZERO(0);
@@ -75,25 +43,34 @@ sum_units(const bool low, const bool wide, float *sums, const float *left, size_
     /* The output is fetched a few rows at a time along the sum: all at once, it would hold up the
      * operands. */
     const size_t rows_a_line = (rows * SIDE + units - 1) / units;
-    for (size_t row = 0; u + SIDE <= units; u += SIDE, panel += SIDE * width) {
+    for (size_t i = 0; u + SIDE <= units; u += SIDE, panel += SIDE * width) {
         add_line(low, wide, left + u, stride, panel);
-        for (const size_t end = row + rows_a_line < rows ? row + rows_a_line : rows; row < end;
-             row++) {
-            __builtin_prefetch(y[row], 1);
-            if (wide) __builtin_prefetch(y[row] + LANES, 1);
+        for (const size_t end = i + rows_a_line < rows ? i + rows_a_line : rows; i < end; i++) {
+            __builtin_prefetch(y[i], 1);
+            if (wide) __builtin_prefetch(y[i] + LANES, 1);
         }
     }
     if (u < units) {
         _Alignas(64) float last[SIDE * VECTORS * LANES] = {0};
         memcpy(last, panel, (units - u) * width * sizeof *last);
-        STORED();
+        DUO_AMX_STORED();
         add_line(low, wide, left + u, stride, last);
     }
-    DUO_AMX_STORE(0, sums, VECTORS * LANES);
-    if (wide) DUO_AMX_STORE(1, sums + LANES, VECTORS * LANES);
-    if (low) DUO_AMX_STORE(2, sums + SIDE * VECTORS * LANES, VECTORS * LANES);
-    if (wide && low) DUO_AMX_STORE(3, sums + SIDE * VECTORS * LANES + LANES, VECTORS * LANES);
-    STORED();
+    DUO_AMX_STORE(0, sums, row);
+    if (wide) DUO_AMX_STORE(1, sums + LANES, row);
+    if (low) DUO_AMX_STORE(2, sums + SIDE * row, row);
+    if (wide && low) DUO_AMX_STORE(3, sums + SIDE * row + LANES, row);
+    DUO_AMX_STORED();
+}
+
+/* The distance of the rows, if they are ROWS at equal ones, or 0. */
+static size_t even_rows(float *const *y, size_t rows)
+{
+    if (rows != ROWS || y[1] < y[0]) return 0;
+    const size_t row = (size_t)(y[1] - y[0]);
+    for (size_t i = 2; i < ROWS; i++)
+        if (y[i] != y[0] + i * row) return 0;
+    return row;
 }
 
 static void multiply(float *const *y, const float *const *left, size_t rows, size_t step,
@@ -101,23 +78,28 @@ static void multiply(float *const *y, const float *const *left, size_t rows, siz
 {
     (void)step; /* left rows are always converted ones */
     _Alignas(64) float sums[ROWS * VECTORS * LANES];
+    enum { ROW = VECTORS * LANES };
     const bool low = rows > SIDE, wide = cols > LANES;
     const size_t stride = rows > 1 ? (size_t)(left[1] - left[0]) : units;
-    STORED();
+    const size_t even = !bias && !add && cols == ROW ? even_rows(y, rows) : 0;
+    DUO_AMX_STORED();
+    if (even) { /* the registers are the output */
+        sum_units(true, true, y[0], even, left[0], stride, panel, units, y, rows);
+        return;
+    }
     if (low && wide)
-        sum_units(true, true, sums, left[0], stride, panel, units, y, rows);
+        sum_units(true, true, sums, ROW, left[0], stride, panel, units, y, rows);
     else if (wide)
-        sum_units(false, true, sums, left[0], stride, panel, units, y, rows);
+        sum_units(false, true, sums, ROW, left[0], stride, panel, units, y, rows);
     else if (low)
-        sum_units(true, false, sums, left[0], stride, panel, units, y, rows);
+        sum_units(true, false, sums, ROW, left[0], stride, panel, units, y, rows);
     else
-        sum_units(false, false, sums, left[0], stride, panel, units, y, rows);
+        sum_units(false, false, sums, ROW, left[0], stride, panel, units, y, rows);
     for (size_t j = 0; j < cols; j += LANES) {
         const __mmask16 mask = lanes_below(cols - j);
-        const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + j) : _mm512_setzero_ps();
         for (size_t i = 0; i < rows; i++) {
-            __m512 value = _mm512_load_ps(sums + i * VECTORS * LANES + j);
-            value = _mm512_add_ps(value, offset);
+            __m512 value = _mm512_load_ps(sums + i * ROW + j);
+            if (bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, bias + j));
             if (add) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y[i] + j), value);
             _mm512_mask_storeu_ps(y[i] + j, mask, value);
         }
@@ -174,35 +156,6 @@ static void pack_columns(float *panels, size_t width, size_t lanes, size_t panel
     }
 }
 
-/* r[u] holds a unit of each of SIDE columns: store them as rows of SIDE units. */
-static inline void store_columns(float *to, size_t row_size, __m512 r[SIDE])
-{
-    __m512 quads[SIDE]; /* quads[4 * g + c]: of the columns c, c + 4, ... the units 4 * g and on */
-    UNROLL(4)
-    for (size_t g = 0; g < SIDE; g += 4) {
-        const __m512d low01 = (__m512d)_mm512_unpacklo_ps(r[g], r[g + 1]),
-                      high01 = (__m512d)_mm512_unpackhi_ps(r[g], r[g + 1]),
-                      low23 = (__m512d)_mm512_unpacklo_ps(r[g + 2], r[g + 3]),
-                      high23 = (__m512d)_mm512_unpackhi_ps(r[g + 2], r[g + 3]);
-        quads[g] = (__m512)_mm512_unpacklo_pd(low01, low23);
-        quads[g + 1] = (__m512)_mm512_unpackhi_pd(low01, low23);
-        quads[g + 2] = (__m512)_mm512_unpacklo_pd(high01, high23);
-        quads[g + 3] = (__m512)_mm512_unpackhi_pd(high01, high23);
-    }
-    UNROLL(4)
-    for (size_t c = 0; c < 4; c++) {
-        const __m512 even_low = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0x88),
-                     even_high = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0x88),
-                     odd_low = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0xdd),
-                     odd_high = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0xdd);
-        float *row = to + c * row_size;
-        _mm512_store_ps(row, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
-        _mm512_store_ps(row + 4 * row_size, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
-        _mm512_store_ps(row + 8 * row_size, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
-        _mm512_store_ps(row + 12 * row_size, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
-    }
-}
-
 /* A line of k's at a time: its rows are read along, since only then they are fetched ahead. */
 static void convert_columns(float *to, size_t row_size, const duo_operand *from, size_t first,
                             size_t cols, size_t k0, size_t depth)
@@ -223,7 +176,7 @@ static void convert_columns(float *to, size_t row_size, const duo_operand *from,
                 __m512 column[SIDE];
                 UNROLL(16)
                 for (size_t u = 0; u < SIDE; u++) column[u] = _mm512_load_ps(units[u] + c);
-                store_columns(to + (n + c) * row_size, row_size, column);
+                duo_store_transposed(to + (n + c) * row_size, row_size, column);
             }
         }
 }
@@ -234,8 +187,8 @@ static float spin(size_t rounds)
     _Alignas(64) float pairs[SIDE * LANES], sums[SIDE * LANES];
     for (size_t i = 0; i < SIDE * LANES; i += LANES)
         _mm512_store_ps(pairs + i, (__m512)_mm512_set1_epi32(0x3a803a80)); /* 2^-10 twice */
-    enter();
-    STORED();
+    duo_amx_enter();
+    DUO_AMX_STORED();
     DUO_AMX_LOAD(6, pairs, LANES);
     DUO_AMX_LOAD(7, pairs, LANES);
     DUO_AMX_ZERO(0);
@@ -249,8 +202,8 @@ static float spin(size_t rounds)
         DUO_AMX_DOT(3, 6, 7);
     }
     DUO_AMX_STORE(3, sums, LANES);
-    leave();
-    STORED();
+    duo_amx_leave();
+    DUO_AMX_STORED();
     return sums[0];
 }
 
@@ -264,8 +217,8 @@ const duo_tile duo_tile_amx = {
     .pack_columns = pack_columns,
     .convert = convert,
     .convert_columns = convert_columns,
-    .enter = enter,
-    .leave = leave,
+    .enter = duo_amx_enter,
+    .leave = duo_amx_leave,
     .spin = spin,
     .spin_flops = 4 * 2 * 2 * SIDE * SIDE * SIDE,
 };

@@ -85,8 +85,8 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
     /* While measuring, nothing may be written: the layout goes through values on the stack. */
     duo_pass value = {
         .shape = shape, .N = N, .n_layers = L, .head_block = duo_head_block(c, N), .config = *c};
-    value.attention =
-        (duo_attention_shape){shape.B, shape.T, c->n_heads, c->n_kv_heads, duo_head_width(c)};
+    value.attention = (duo_attention_shape){shape.B,       shape.T,           c->n_heads,
+                                            c->n_kv_heads, duo_head_width(c), shape.attention};
     duo_pass *pass = DUO_TAKE(arena, duo_pass, 1);
     value.layers = DUO_TAKE(arena, duo_layer_state, L);
     duo_layer_state first = {0};

@@ -89,7 +89,8 @@ static void lay_out(duo_trainer *t, duo_arena *arena)
                                              .T = T,
                                              .backward = true,
                                              .gumbel = router && !follows(stage),
-                                             .routers = router},
+                                             .routers = router,
+                                             .attention = stage->precision},
                             arena);
 }
 
