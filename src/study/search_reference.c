@@ -4,13 +4,11 @@
 
 #include "duo/kernels.h"
 #include "duo/rng.h"
-#include "search.h"
 #include "sequences.h"
+#include "token_walk.h"
 
-/* One pass over some sequences gives the keys and values that their tokens see; then tokens are
- * independent, and as many are decided together as memory allows. */
-
-enum { MAX_CACHE_BYTES = 128 << 20 }; /* of keys and values, while there are several sequences */
+/* For every token the best route of every number of big FFNs, on the keys and values of one
+ * pattern. */
 
 /* ---------------------------------------------------------------- results */
 
@@ -58,63 +56,43 @@ void duo_reference_free(duo_reference *reference)
 /* ---------------------------------------------------------------- memory */
 
 typedef struct reference_search {
-    duo_search search;
-    const duo_sequences *sequences;
+    duo_token_walk walk; /* first: the walk's functions find the rest by it */
     const uint8_t *pattern;
     uint64_t seed;
-    size_t first_row;
+    size_t first_row; /* the sequences' number in all of the study */
     duo_reference *found;
-
-    size_t rows;  /* most sequences with keys and values */
-    size_t batch; /* most tokens that are decided together */
-    duo_cache cache;
-    uint8_t *routes;    /* (rows, T, L): the pattern */
     uint8_t *big_route; /* (batch, L) */
     uint32_t *ones;     /* (batch + 1): 0, 1, 2, ... */
-    size_t scratch;     /* where in the arena pass and search stand, one after the other */
 } reference_search;
 
 static duo_status size(reference_search *r)
 {
-    duo_search *s = &r->search;
-    const duo_config *config = &s->model->params.config;
-    const size_t R = r->sequences->R, T = r->sequences->T;
-    const size_t KV = config->n_kv_heads * duo_head_width(config);
-    const double bytes = 2.0 * sizeof(float) * (double)(s->L * T * KV);
-    const double held = floor(MAX_CACHE_BYTES / bytes);
-    const size_t most = held < 1 ? 1 : held < (double)R ? (size_t)held : R;
-    duo_status status = duo_search_size(s, most * T, T);
+    duo_search *s = &r->walk.search;
+    const size_t T = r->walk.sequences->T;
+    duo_status status = duo_search_size(s, duo_token_walk_rows(&r->walk) * T, T);
     if (status != DUO_OK) return status;
-    r->rows = (s->roots.n + T - 1) / T; /* no more than the tokens need */
-    status = duo_search_size(s, r->rows * T, T);
-    r->batch = s->roots.n;
+    r->walk.rows = (s->roots.n + T - 1) / T; /* no more than the tokens need */
+    status = duo_search_size(s, r->walk.rows * T, T);
+    r->walk.batch = s->roots.n;
     return status;
 }
 
-static duo_pass *lay_out_pass(const reference_search *r, size_t rows, duo_arena *arena)
+static void take(duo_token_walk *walk, duo_arena *arena)
 {
-    const duo_pass_shape shape = {.B = rows, .T = r->sequences->T, .keep_kv = true};
-    return duo_pass_take(&r->search.model->params, shape, arena);
+    reference_search *r = (reference_search *)walk;
+    const size_t batch = walk->batch, L = walk->search.L;
+    r->big_route = DUO_TAKE(arena, uint8_t, batch * L);
+    r->ones = DUO_TAKE(arena, uint32_t, batch + 1);
+    if (!arena->base) return;
+    duo_routes_fill(r->big_route, batch, L, DUO_BIG);
+    for (size_t i = 0; i <= batch; i++) r->ones[i] = (uint32_t)i;
 }
 
-static void lay_out(reference_search *r, duo_arena *arena)
+static void set_routes(duo_token_walk *walk, size_t n, duo_pass *pass)
 {
-    const size_t L = r->search.L, T = r->sequences->T;
-    duo_cache_take(&r->cache, &r->search.model->params, r->rows, T, arena);
-    r->routes = DUO_TAKE(arena, uint8_t, r->rows * T * L);
-    r->big_route = DUO_TAKE(arena, uint8_t, r->batch * L);
-    r->ones = DUO_TAKE(arena, uint32_t, r->batch + 1);
-    r->scratch = arena->used;
-}
-
-static size_t measure(reference_search *r)
-{
-    duo_arena pass = DUO_ARENA_MEASURE, search = DUO_ARENA_MEASURE;
-    lay_out(r, &pass);
-    search.used = pass.used;
-    lay_out_pass(r, r->rows, &pass);
-    duo_search_take(&r->search, r->batch, r->sequences->T, &search);
-    return pass.used > search.used ? pass.used : search.used;
+    const reference_search *r = (const reference_search *)walk;
+    (void)pass;
+    duo_routes_repeat(walk->routes, n * walk->sequences->T, walk->search.L, r->pattern);
 }
 
 /* ---------------------------------------------------------------- a batch of tokens */
@@ -145,8 +123,8 @@ static int32_t draw(const float *q, size_t V, double u)
 /* Tokens n0 .. n0+n-1, counted from the first token of all sequences. */
 static void draw_targets(reference_search *r, size_t n0, size_t n)
 {
-    duo_search *s = &r->search;
-    const size_t T = r->sequences->T;
+    duo_search *s = &r->walk.search;
+    const size_t T = r->walk.sequences->T;
     const duo_route_choice all_big = {.list = r->big_route, .first = r->ones};
     duo_route_tree_grow(&s->tree, &s->roots, &all_big, keep_distribution, NULL, s);
     for (size_t i = 0; i < n; i++) {
@@ -159,20 +137,12 @@ static void draw_targets(reference_search *r, size_t n0, size_t n)
     memcpy(r->found->drawn + n0, s->drawn, n * sizeof *s->drawn);
 }
 
-static duo_status decide(reference_search *r, size_t first_row, size_t n0, size_t n)
+static duo_status decide(duo_token_walk *walk, size_t n0, size_t n)
 {
-    duo_search *s = &r->search;
-    const size_t T = r->sequences->T, L = s->L, cells = L + 1, at = n0 * cells;
+    reference_search *r = (reference_search *)walk;
+    duo_search *s = &walk->search;
+    const size_t L = s->L, cells = L + 1, at = n0 * cells;
     duo_reference *found = r->found;
-    s->roots.n = n;
-    for (size_t i = 0; i < n; i++) {
-        const size_t row = (n0 + i) / T;
-        const int32_t *token = r->sequences->tokens + n0 + i + row;
-        s->roots.tokens[i] = token[0];
-        s->roots.sequences[i] = (uint32_t)(row - first_row);
-        s->roots.positions[i] = (uint32_t)((n0 + i) % T);
-        s->targets[i] = token[1];
-    }
     draw_targets(r, n0, n);
     const duo_contest contests[DUO_MEASURES] = {
         {DUO_LOSS, found->oracle.loss + at, NULL, found->oracle.routes + at * L},
@@ -188,53 +158,12 @@ static duo_status decide(reference_search *r, size_t first_row, size_t n0, size_
         for (size_t b = 0; b < cells; b++)
             any = any || (found->oracle.loss[at + i * cells + b] < INFINITY &&
                           found->expected[at + i * cells + b] < INFINITY);
-        if (!any)
-            return duo_fail(DUO_ENUMBER,
-                            "search: no route of position %zu of sequence %zu has a finite loss",
-                            (n0 + i) % T, (n0 + i) / T);
+        if (!any) return duo_token_walk_no_route(walk, n0 + i);
     }
     return DUO_OK;
 }
 
 /* ---------------------------------------------------------------- all tokens */
-
-/* Keys and values of sequences first .. first + rows-1 on the pattern. */
-static void fill_cache(reference_search *r, size_t first, size_t rows, duo_arena *arena)
-{
-    const size_t T = r->sequences->T, L = r->search.L;
-    const duo_routing routing = {.kind = DUO_ROUTING_GIVEN, .routes = r->routes};
-    duo_arena_rewind(arena, r->scratch);
-    duo_pass *pass = lay_out_pass(r, rows, arena);
-    r->cache.S = rows;
-    duo_routes_repeat(r->routes, rows * T, L, r->pattern);
-    duo_pass_forward(pass, r->search.model, r->sequences->tokens + first * (T + 1), &routing);
-    duo_cache_fill(&r->cache, pass, T);
-    duo_arena_rewind(arena, r->scratch);
-}
-
-static duo_status search_all(reference_search *r, duo_arena *arena, duo_study_progress *progress,
-                             void *context)
-{
-    const size_t R = r->sequences->R, T = r->sequences->T;
-    duo_search *s = &r->search;
-    duo_status status = DUO_OK;
-    lay_out(r, arena);
-    duo_routes_fill(r->big_route, r->batch, s->L, DUO_BIG);
-    for (size_t i = 0; i <= r->batch; i++) r->ones[i] = (uint32_t)i;
-    s->roots.cache = &r->cache;
-    for (size_t first = 0; first < R && status == DUO_OK; first += r->rows) {
-        const size_t rows = R - first < r->rows ? R - first : r->rows;
-        const size_t end = (first + rows) * T;
-        fill_cache(r, first, rows, arena);
-        duo_search_take(s, r->batch, T, arena);
-        for (size_t n = first * T; n < end && status == DUO_OK; n += r->batch) {
-            const size_t tokens = end - n < r->batch ? end - n : r->batch;
-            status = decide(r, first, n, tokens);
-            if (progress && status == DUO_OK) progress(context, n + tokens, R * T);
-        }
-    }
-    return status;
-}
 
 static duo_status check(const duo_search_setting *setting, const duo_sequences *sequences,
                         const uint8_t *pattern, const duo_config *config)
@@ -259,28 +188,28 @@ duo_status duo_search_reference(const duo_model *model, const duo_sequences *seq
 {
     const duo_config *config = &model->params.config;
     const duo_budget none = {.kind = DUO_BUDGET_NONE};
-    reference_search r = {.search = {.model = model,
-                                     .setting = setting,
-                                     .L = config->n_layers,
-                                     .V = config->vocab_size,
-                                     .cells = config->n_layers + 1,
-                                     .rule = duo_budget_rule_of(&none, setting->modules, config),
-                                     .contests = {{.measure = DUO_LOSS},
-                                                  {.measure = DUO_DRAWN_LOSS},
-                                                  {.measure = DUO_EXPECTED_LOSS}},
-                                     .n_contests = DUO_MEASURES},
-                          .sequences = sequences,
-                          .pattern = pattern,
-                          .seed = seed,
-                          .first_row = first_row,
-                          .found = reference};
-    duo_arena arena = {0};
+    reference_search r = {
+        .walk = {.search = {.model = model,
+                            .setting = setting,
+                            .L = config->n_layers,
+                            .V = config->vocab_size,
+                            .cells = config->n_layers + 1,
+                            .rule = duo_budget_rule_of(&none, setting->modules, config),
+                            .contests = {{.measure = DUO_LOSS},
+                                         {.measure = DUO_DRAWN_LOSS},
+                                         {.measure = DUO_EXPECTED_LOSS}},
+                            .n_contests = DUO_MEASURES},
+                 .sequences = sequences,
+                 .take = take,
+                 .set_routes = set_routes,
+                 .decide = decide},
+        .pattern = pattern,
+        .seed = seed,
+        .first_row = first_row,
+        .found = reference};
     duo_status status = check(setting, sequences, pattern, config);
     if (status == DUO_OK) status = size(&r);
-    if (status == DUO_OK) status = duo_arena_create(&arena, measure(&r), "search");
-    if (status != DUO_OK) return status;
-    status = search_all(&r, &arena, progress, context);
-    if (setting->spent) *setting->spent += r.search.tree.flops;
-    duo_arena_free(&arena);
+    if (status == DUO_OK) status = duo_token_walk_run(&r.walk, progress, context);
+    if (setting->spent) *setting->spent += r.walk.search.tree.flops;
     return status;
 }
