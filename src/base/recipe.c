@@ -1,17 +1,15 @@
 #include "duo/recipe.h"
 
 #include <assert.h>
-#include <confuse.h>
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "duo/arena.h"
-#include "recipe_keys.h"
 #include "recipe_scan.h"
+#include "recipe_view.h"
 
 /*
  * libconfuse splits the file into sections and keys; every value stays text until the table of
@@ -24,26 +22,12 @@ enum {
     OPTIONS_MAX = 96 /* more than any section has */
 };
 
-/* A value as it was given. */
-typedef struct given {
-    int line; /* 0: by an override */
-    char text[];
-} given;
-
 /* What libconfuse's callbacks cannot be handed: set while it works. */
 static struct {
     const char *where;
     bool overriding, failed;
     duo_status status; /* of what failed */
 } reading;
-
-/* One section while it is resolved. */
-typedef struct view {
-    const char *where;
-    cfg_t *section;
-    int line;                     /* on which it opens; 0: unknown */
-    char path[DUO_NAME_MAX + 16]; /* "stage.duo"; "" at the root */
-} view;
 
 /* ---------------------------------------------------------------- libconfuse */
 
@@ -68,7 +52,7 @@ static int keep_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result
     }
     opt->def.number = cfg->line;
     const size_t bytes = strlen(text) + 1;
-    given *value = malloc(sizeof *value + bytes);
+    recipe_given *value = malloc(sizeof *value + bytes);
     if (!value) {
         reading.status = DUO_ENOMEM;
         cfg_error(cfg, "no memory for %s", opt->name);
@@ -182,253 +166,6 @@ static duo_status apply_override(cfg_t *cfg, const char *override)
     return duo_fail(DUO_EINVAL, "--set %.*s: no such key", (int)length, override);
 }
 
-/* ---------------------------------------------------------------- values */
-
-static const given *find_given(const view *v, const char *key)
-{
-    for (const cfg_opt_t *opt = v->section->opts; opt->name; opt++)
-        if (strcmp(opt->name, key) == 0)
-            return opt->type == CFGT_PTR && opt->nvalues > 0 ? opt->values[0]->ptr : NULL;
-    return NULL;
-}
-
-/* Blame a key where it was given, else the section where it opens; key NULL: the section. */
-static duo_status __attribute__((format(printf, 3, 4)))
-fail(const view *v, const char *key, const char *format, ...)
-{
-    char text[512], place[16] = "";
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    const given *value = key ? find_given(v, key) : NULL;
-    const char *dot = key && v->path[0] ? "." : "";
-    if (!key) key = "";
-    if (value && value->line == 0)
-        return duo_fail(DUO_EINVAL, "--set %s%s%s: %s", v->path, dot, key, text);
-    const int line = value ? value->line : v->line;
-    if (line > 0) snprintf(place, sizeof place, ":%d", line);
-    return duo_fail(DUO_EINVAL, "%s%s: %s%s%s: %s", v->where, place, v->path, dot, key, text);
-}
-
-static duo_status read_key(const view *v, const recipe_key *key, void *field)
-{
-    const given *value = find_given(v, key->name);
-    const char *text = value ? value->text : key->preset;
-    char why[RECIPE_WHY_MAX];
-    if (!text) return key->required ? fail(v, key->name, "missing") : DUO_OK;
-    if (!recipe_value_read(key, field, text, why)) return fail(v, key->name, "%s", why);
-    return DUO_OK;
-}
-
-static duo_status read_keys(const view *v, recipe_section section, void *object)
-{
-    for (size_t i = 0; i < recipe_n_keys; i++) {
-        const recipe_key *key = &recipe_keys[i];
-        if (key->section != section || key->offset == RECIPE_NO_FIELD) continue;
-        const duo_status status = read_key(v, key, (char *)object + key->offset);
-        if (status != DUO_OK) return status;
-    }
-    return DUO_OK;
-}
-
-static const recipe_key *find_key(recipe_section section, const char *name)
-{
-    for (size_t i = 0; i < recipe_n_keys; i++)
-        if (recipe_keys[i].section == section && strcmp(recipe_keys[i].name, name) == 0)
-            return &recipe_keys[i];
-    return NULL;
-}
-
-/* ---------------------------------------------------------------- stages */
-
-static duo_status read_stage_kind(const view *v, duo_stage_recipe *stage)
-{
-    const recipe_key *key = find_key(RECIPE_STAGE, "kind");
-    if (find_given(v, key->name)) return read_key(v, key, &stage->kind);
-    for (unsigned kind = 0; recipe_stage_kinds[kind]; kind++)
-        if (strcmp(stage->name, recipe_stage_kinds[kind]) == 0) {
-            stage->kind = (duo_stage_kind)kind;
-            return DUO_OK;
-        }
-    return fail(v, key->name,
-                "missing; only the titles dense, duo, small and router say the kind themselves");
-}
-
-static duo_status read_stage_keys(const view *v, duo_stage_recipe *stage)
-{
-    for (size_t i = 0; i < recipe_n_keys; i++) {
-        const recipe_key *key = &recipe_keys[i];
-        if (key->section != RECIPE_STAGE || strcmp(key->name, "kind") == 0) continue;
-        if (!recipe_key_in_stage(key, stage->kind)) {
-            if (find_given(v, key->name))
-                return fail(v, key->name, "a %s stage has no use for it",
-                            recipe_stage_kinds[stage->kind]);
-        } else if (key->offset != RECIPE_NO_FIELD) {
-            const duo_status status = read_key(v, key, (char *)stage + key->offset);
-            if (status != DUO_OK) return status;
-        }
-    }
-    return DUO_OK;
-}
-
-static duo_status resolve_steps(const view *v, const duo_config *model, duo_stage_recipe *stage)
-{
-    if (stage->micro_batch == 0) stage->micro_batch = stage->batch_size;
-    if (stage->batch_size % stage->micro_batch != 0)
-        return fail(v, "micro_batch", "%zu does not divide batch_size %zu", stage->micro_batch,
-                    stage->batch_size);
-    if (stage->seq_len == 0) stage->seq_len = model->max_seq;
-    if (stage->seq_len > model->max_seq)
-        return fail(v, "seq_len", "%zu is more than model.max_seq, %zu", stage->seq_len,
-                    model->max_seq);
-    if (stage->seq_len > UINT32_MAX / stage->micro_batch)
-        return fail(v, "micro_batch", "%zu sequences of %zu tokens are more than %u rows",
-                    stage->micro_batch, stage->seq_len, UINT32_MAX);
-    if (!find_given(v, "warmup") && stage->warmup > stage->steps / 10)
-        stage->warmup = stage->steps / 10;
-    const unsigned long long steps = stage->steps, warmup = stage->warmup,
-                             decay = stage->decay_steps;
-    if (warmup > steps) return fail(v, "warmup", "%llu is more than steps, %llu", warmup, steps);
-    if (decay > 0 && stage->schedule != DUO_CURVE_CONSTANT)
-        return fail(v, "decay_steps", "only a constant schedule has a tail");
-    if (decay > steps - warmup)
-        return fail(v, "decay_steps", "%llu is more than the %llu steps after the warm-up", decay,
-                    steps - warmup);
-    return DUO_OK;
-}
-
-static duo_status resolve_random_routing(const view *v, duo_stage_recipe *stage)
-{
-    const double sum = stage->p[DUO_SKIP] + stage->p[DUO_SMALL] + stage->p[DUO_BIG];
-    if (!(fabs(sum - 1) <= 1e-6))
-        return fail(v, find_given(v, "p_big") ? "p_big" : "p_small",
-                    "p_skip, p_small and p_big sum to %g, not to 1", sum);
-    if (stage->kind == DUO_STAGE_SMALL && stage->p[DUO_SMALL] == 0)
-        return fail(v, "p_small", "0 leaves a small stage nothing to train");
-    return DUO_OK;
-}
-
-/* With the budget as an input each sequence has its own; what `budget` says is for validation. */
-static duo_status resolve_budgets(const view *v, const duo_config *model, duo_stage_recipe *stage)
-{
-    const bool input = duo_router_reads(stage->router_inputs, DUO_INPUT_BUDGET);
-    const char *const keys[] = {"budget_min", "budget_max", "target_skip", "target_small"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (find_given(v, keys[i]) && (i < 2) != input &&
-            strcmp(find_given(v, keys[i])->text, "none") != 0)
-            return fail(v, keys[i],
-                        input ? "with the budget as an input only big has a target"
-                              : "only routers with the budget among their inputs use it");
-    if (!input) return DUO_OK;
-    if (stage->budget_min < 0) stage->budget_min = 0;
-    if (stage->budget_max < 0) stage->budget_max = (double)model->n_layers;
-    if (stage->budget_max > (double)model->n_layers || stage->budget_max < stage->budget_min)
-        return fail(v, "budget_max", "%g is not in budget_min..n_layers, %g..%zu",
-                    stage->budget_max, stage->budget_min, model->n_layers);
-    if (!duo_module_in(stage->modules, DUO_BIG))
-        return fail(v, "router_inputs", "big is not among the modules");
-    if (stage->penalty == DUO_PENALTY_LAGRANGIAN)
-        return fail(v, "penalty", "lagrangian has one multiplier, which is no use to many budgets");
-    if (stage->target[DUO_BIG] < 0)
-        stage->target[DUO_BIG] =
-            (stage->budget_min + stage->budget_max) / 2 / (double)model->n_layers;
-    return DUO_OK;
-}
-
-static duo_status resolve_start(const view *v, const duo_config *model,
-                                const duo_stage_recipe *stage)
-{
-    static const char letters[] = "-SsBb";
-    const size_t length = strlen(stage->start);
-    if (length == 0) return DUO_OK;
-    if (length != model->n_layers)
-        return fail(v, "start", "'%s' has %zu letters, the model %zu layers", stage->start, length,
-                    model->n_layers);
-    for (size_t l = 0; l < length; l++) {
-        const char *at = strchr(letters, stage->start[l]);
-        const duo_module module = at ? (duo_module)((at - letters + 1) / 2) : DUO_MODULES;
-        if (!at || !duo_module_in(stage->modules, module))
-            return fail(v, "start", "'%c' of layer %zu is none of the modules", stage->start[l], l);
-    }
-    return DUO_OK;
-}
-
-static duo_status resolve_router(const view *v, duo_stage_recipe *stage)
-{
-    const unsigned long long steps = stage->steps, tau = stage->tau_tail, hard = stage->hard_tail;
-    if (tau > steps) return fail(v, "tau_tail", "%llu is more than steps, %llu", tau, steps);
-    if (hard > steps) return fail(v, "hard_tail", "%llu is more than steps, %llu", hard, steps);
-    if (stage->tau_end > stage->tau_start)
-        return fail(v, "tau_end", "%g is above tau_start, %g", stage->tau_end, stage->tau_start);
-    if (stage->target_flops > 0 && stage->penalty != DUO_PENALTY_FLOPS)
-        return fail(v, "target_flops", "only the penalty flops has use for it");
-    if (stage->train == DUO_TRAIN_ROUTER_SMALL && !duo_module_in(stage->modules, DUO_SMALL))
-        return fail(v, "train", "small is not among the modules");
-    if (stage->teacher[0] && stage->language == 0 && stage->train != DUO_TRAIN_ROUTER)
-        return fail(v, "train", "a teacher with language = 0 trains routers alone");
-    if (stage->learn != DUO_LEARN_ROUTES && !stage->teacher[0])
-        return fail(v, "learn", "there is no teacher");
-    return DUO_OK;
-}
-
-static duo_status resolve_targets(const view *v, const duo_config *model, duo_stage_recipe *stage)
-{
-    static const char *const keys[DUO_MODULES] = {"target_skip", "target_small", "target_big"};
-    const recipe_key *budget_key = find_key(RECIPE_STAGE, "budget");
-    double budget = -1, sum = 0;
-    const duo_status status = read_key(v, budget_key, &budget);
-    if (status != DUO_OK) return status;
-    if (budget >= 0 && stage->target[DUO_BIG] >= 0) {
-        const bool budget_set = find_given(v, "budget")->line == 0,
-                   target_set = find_given(v, "target_big")->line == 0;
-        if (budget_set == target_set)
-            return fail(v, budget_key->name, "target_big says the same; give one of them");
-        if (target_set) budget = -1; /* the override wins over the file */
-    }
-    if (budget >= 0) {
-        if (budget > (double)model->n_layers)
-            return fail(v, budget_key->name, "%g is more than model.n_layers, %zu", budget,
-                        model->n_layers);
-        stage->target[DUO_BIG] = budget / (double)model->n_layers;
-    }
-    const duo_status budgets = resolve_budgets(v, model, stage);
-    if (budgets != DUO_OK) return budgets;
-    for (duo_module m = 0; m < DUO_MODULES; m++) {
-        if (stage->target[m] < 0) continue;
-        if (!duo_module_in(stage->modules, m))
-            return fail(v, m == DUO_BIG && budget >= 0 ? budget_key->name : keys[m],
-                        "%s is not among the modules", duo_module_name(m));
-        sum += stage->target[m];
-    }
-    if (stage->target[DUO_SKIP] < 0 && stage->target[DUO_SMALL] < 0 && stage->target[DUO_BIG] < 0)
-        return fail(v, budget_key->name, "missing; a router needs a budget or a target");
-    if (!(sum <= 1 + 1e-6)) return fail(v, "target_big", "the targets sum to %g, above 1", sum);
-    const duo_status routers = resolve_router(v, stage);
-    return routers == DUO_OK ? resolve_start(v, model, stage) : routers;
-}
-
-static duo_status read_stage(const view *v, const duo_config *model, duo_stage_recipe *stage)
-{
-    snprintf(stage->name, sizeof stage->name, "%s", cfg_title(v->section));
-    for (duo_module m = 0; m < DUO_MODULES; m++) stage->target[m] = -1;
-    duo_status status = read_stage_kind(v, stage);
-    if (status == DUO_OK) status = read_stage_keys(v, stage);
-    if (status == DUO_OK) status = resolve_steps(v, model, stage);
-    if (status != DUO_OK) return status;
-    switch (stage->kind) {
-    case DUO_STAGE_DENSE:
-        stage->p[DUO_BIG] = 1;
-        return DUO_OK;
-    case DUO_STAGE_DUO:
-    case DUO_STAGE_SMALL:
-        return resolve_random_routing(v, stage);
-    case DUO_STAGE_ROUTER:
-        return resolve_targets(v, model, stage);
-    }
-    return DUO_OK;
-}
-
 /* ---------------------------------------------------------------- the whole recipe */
 
 typedef struct source {
@@ -437,10 +174,10 @@ typedef struct source {
     recipe_scan scan;
 } source;
 
-static view view_single(const source *s, recipe_section section)
+static recipe_view view_single(const source *s, recipe_section section)
 {
     const char *name = recipe_section_names[section];
-    view v = {.where = s->where, .section = s->cfg};
+    recipe_view v = {.where = s->where, .section = s->cfg};
     if (section == RECIPE_ROOT) return v;
     v.section = cfg_getsec(s->cfg, name);
     v.line = recipe_scan_line(&s->scan, 0, name, "");
@@ -449,18 +186,18 @@ static view view_single(const source *s, recipe_section section)
 }
 
 /* Section i of those of one name that carry titles. */
-static duo_status view_titled(view *v, const source *s, cfg_t *parent, recipe_section section,
-                              unsigned i)
+static duo_status view_titled(recipe_view *v, const source *s, cfg_t *parent,
+                              recipe_section section, unsigned i)
 {
     const char *name = recipe_section_names[section];
-    *v = (view){.where = s->where, .section = cfg_getnsec(parent, name, i)};
+    *v = (recipe_view){.where = s->where, .section = cfg_getnsec(parent, name, i)};
     const char *title = cfg_title(v->section);
     v->line = recipe_scan_line(&s->scan, section == RECIPE_DOMAIN, name, title);
     if (!recipe_title_valid(title)) {
         snprintf(v->path, sizeof v->path, "%s", name);
-        return fail(v, NULL,
-                    "'%.80s' is not a title of letters, digits, '-' and '_' shorter than %d", title,
-                    DUO_NAME_MAX);
+        return recipe_fail(v, NULL,
+                           "'%.80s' is not a title of letters, digits, '-' and '_' shorter than %d",
+                           title, DUO_NAME_MAX);
     }
     snprintf(v->path, sizeof v->path, "%s%s.%s", section == RECIPE_DOMAIN ? "data." : "", name,
              title);
@@ -469,8 +206,8 @@ static duo_status view_titled(view *v, const source *s, cfg_t *parent, recipe_se
 
 static duo_status read_model(const source *s, duo_config *model)
 {
-    const view v = view_single(s, RECIPE_MODEL);
-    const duo_status status = read_keys(&v, RECIPE_MODEL, model);
+    const recipe_view v = view_single(s, RECIPE_MODEL);
+    const duo_status status = recipe_read_keys(&v, RECIPE_MODEL, model);
     if (status != DUO_OK) return status;
     if (model->n_kv_heads == 0) model->n_kv_heads = model->n_heads;
     duo_config sized = *model;
@@ -485,8 +222,8 @@ static duo_status read_model(const source *s, duo_config *model)
 
 static duo_status read_data(const source *s, duo_recipe *recipe)
 {
-    const view v = view_single(s, RECIPE_DATA);
-    const duo_status status = read_keys(&v, RECIPE_DATA, recipe);
+    const recipe_view v = view_single(s, RECIPE_DATA);
+    const duo_status status = recipe_read_keys(&v, RECIPE_DATA, recipe);
     if (status != DUO_OK) return status;
     const unsigned n = cfg_size(v.section, "domain");
     if (n == 0) return DUO_OK;
@@ -495,16 +232,16 @@ static duo_status read_data(const source *s, duo_recipe *recipe)
     recipe->n_domains = n;
     double sum = 0;
     for (unsigned i = 0; i < n; i++) {
-        view domain;
+        recipe_view domain;
         duo_status titled = view_titled(&domain, s, v.section, RECIPE_DOMAIN, i);
         if (titled != DUO_OK) return titled;
         strcpy(recipe->domains[i].name, cfg_title(domain.section));
-        titled = read_keys(&domain, RECIPE_DOMAIN, &recipe->domains[i]);
+        titled = recipe_read_keys(&domain, RECIPE_DOMAIN, &recipe->domains[i]);
         if (titled != DUO_OK) return titled;
         sum += recipe->domains[i].weight;
     }
     if (sum > 0) return DUO_OK;
-    return fail(&v, "domain", "every weight is 0");
+    return recipe_fail(&v, "domain", "every weight is 0");
 }
 
 static duo_status read_stages(const source *s, duo_recipe *recipe)
@@ -515,9 +252,9 @@ static duo_status read_stages(const source *s, duo_recipe *recipe)
     if (!recipe->stages) return duo_fail(DUO_ENOMEM, "%s: no memory for the recipe", s->where);
     recipe->n_stages = n;
     for (unsigned i = 0; i < n; i++) {
-        view v;
+        recipe_view v;
         duo_status status = view_titled(&v, s, s->cfg, RECIPE_STAGE, i);
-        if (status == DUO_OK) status = read_stage(&v, &recipe->model, &recipe->stages[i]);
+        if (status == DUO_OK) status = recipe_read_stage(&v, &recipe->model, &recipe->stages[i]);
         if (status != DUO_OK) return status;
     }
     return DUO_OK;
@@ -525,8 +262,8 @@ static duo_status read_stages(const source *s, duo_recipe *recipe)
 
 static duo_status read_recipe(const source *s, duo_recipe *recipe)
 {
-    const view root = view_single(s, RECIPE_ROOT);
-    duo_status status = read_keys(&root, RECIPE_ROOT, recipe);
+    const recipe_view root = view_single(s, RECIPE_ROOT);
+    duo_status status = recipe_read_keys(&root, RECIPE_ROOT, recipe);
     if (status == DUO_OK) status = read_model(s, &recipe->model);
     if (status == DUO_OK) status = read_data(s, recipe);
     if (status == DUO_OK) status = read_stages(s, recipe);
