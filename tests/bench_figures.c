@@ -21,8 +21,10 @@ static bool row_is_good(const json_t *row)
     }
     const json_t *error = json_object_get(row, "error");
     const char *precision = json_string_value(json_object_get(row, "precision"));
-    const bool rounded = precision && strcmp(precision, "bf16") == 0;
-    if (error && !(json_number_value(error) < (rounded ? 1e-1 : 1e-2))) good = false;
+    /* Few keys give large errors where the weights of the softmax are rounded. */
+    const bool rough = precision && strcmp(precision, "bf16") == 0 &&
+                       strncmp(name, "attention", strlen("attention")) == 0;
+    if (error && !(json_number_value(error) < (rough ? 1e-1 : 1e-2))) good = false;
     if (!good) printf("%s: %s\n", name, json_dumps(row, 0));
     return good;
 }

@@ -161,6 +161,24 @@ START_TEST(bits_do_not_depend_on_threads_nor_on_what_follows)
 }
 END_TEST
 
+/* What is tested on any machine is what runs on one with AMX. */
+START_TEST(emulation_is_exact)
+{
+    if (_i != DUO_ISA_AMX || !start(DUO_ISA_AMX, 1)) return;
+    const size_t n = results(shapes[0]);
+    float *native = malloc(n * sizeof *native), *emulated = malloc(n * sizeof *emulated);
+    ck_assert(native && emulated);
+    run(native, shapes[0]);
+    duo_kernels_stop();
+    ck_assert(start(EMULATED, 1));
+    run(emulated, shapes[0]);
+    ck_assert_mem_eq(native, emulated, n * sizeof *native);
+    free(native);
+    free(emulated);
+    duo_kernels_stop();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -168,6 +186,7 @@ int main(void)
         a_query_does_not_see_the_future,
         large_scores_stay_finite,
         bits_do_not_depend_on_threads_nor_on_what_follows,
+        emulation_is_exact,
     };
     return run_in_variants("attention_bf16", tests, sizeof tests / sizeof *tests, ALL);
 }

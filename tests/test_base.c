@@ -301,6 +301,25 @@ START_TEST(json_is_read_value_by_value)
 }
 END_TEST
 
+/* What a parser that gives up has to give back is a matter of its length, not of its square. */
+START_TEST(long_json_that_breaks_off_is_refused_soon)
+{
+    enum { ELEMENTS = 300000 };
+    char *text = malloc(2 * ELEMENTS + 2);
+    ck_assert_ptr_nonnull(text);
+    for (size_t i = 0; i < ELEMENTS; i++) memcpy(text + 2 * i, i == 0 ? "[1" : ",1", 2);
+    json_error_t error;
+    json_t *value = NULL;
+    ck_assert_int_eq(duo_json_parse(&value, text, 2 * ELEMENTS, 0, &error), DUO_EINVAL);
+    ck_assert_ptr_null(value);
+    text[2 * ELEMENTS] = ']';
+    ck_assert_int_eq(duo_json_parse(&value, text, 2 * ELEMENTS + 1, 0, &error), DUO_OK);
+    ck_assert_uint_eq(json_array_size(value), ELEMENTS);
+    json_decref(value);
+    free(text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("base");
@@ -327,6 +346,7 @@ int main(void)
     tcase_add_test(values, module_sets_are_read_and_written);
     tcase_add_test(values, numbers_are_the_whole_text);
     tcase_add_test(values, json_is_read_value_by_value);
+    tcase_add_test(values, long_json_that_breaks_off_is_refused_soon);
     suite_add_tcase(suite, values);
 
     SRunner *runner = srunner_create(suite);

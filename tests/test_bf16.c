@@ -104,6 +104,26 @@ START_TEST(threads_and_packed_forms_do_not_change_bits)
 END_TEST
 
 /* Rounding reaches the operands alone: the bias and what is added to keep all their bits. */
+/* Without a bias and without what stood there, a tile may store its registers as they are. */
+START_TEST(rows_together_have_the_bits_of_rows_alone)
+{
+    if (!start_tile(_i, THREADS)) return;
+    enum { M = 64, I = 70, O = 100 };
+    float *x = numbers(M * I, 1), *w = numbers(O * I, 2), *together = numbers(M * O, 3);
+    float *alone = numbers(M * O, 4);
+    w[3] = -0.0f;
+    linear_forward(together, x, w, NULL, M, O, I, NULL, NULL, false);
+    for (size_t m = 0; m < M; m++)
+        linear_forward(alone + m * O, x + m * I, w, NULL, 1, O, I, NULL, NULL, false);
+    ck_assert_mem_eq(together, alone, M * O * sizeof *alone);
+    free(x);
+    free(w);
+    free(together);
+    free(alone);
+    duo_kernels_stop();
+}
+END_TEST
+
 START_TEST(only_operands_are_rounded)
 {
     if (!start_tile(_i, 1)) return;
@@ -157,6 +177,7 @@ int main(void)
     tcase_set_timeout(all, 50.0);
     tcase_add_loop_test(all, products_match_plain_loops, 0, ALL_TILES);
     tcase_add_loop_test(all, threads_and_packed_forms_do_not_change_bits, 0, ALL_TILES);
+    tcase_add_loop_test(all, rows_together_have_the_bits_of_rows_alone, 0, ALL_TILES);
     tcase_add_loop_test(all, only_operands_are_rounded, 0, ALL_TILES);
     tcase_add_loop_test(all, infinities_and_nan_reach_the_output, 0, ALL_TILES);
     tcase_add_loop_test(once, emulation_is_exact, 0, 2);

@@ -140,6 +140,10 @@ typedef struct duo_attribute {
 duo_status duo_store_open(duo_store **store, const char *path, duo_kind kind);
 void duo_store_close(duo_store *store);
 
+/** What the first bytes of a file say that it is, unverified; DUO_KIND_ANY for other files and
+ * those that cannot be read. */
+duo_kind duo_store_glance(const char *path);
+
 /** Let the memory of a dataset's values go after they were copied: they are read from the file
  * again when touched. */
 void duo_store_release(const duo_store *store, const duo_dataset *dataset);

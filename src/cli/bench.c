@@ -238,7 +238,7 @@ static duo_status run(const duo_bench_setting *setting, const bool wanted[DUO_BE
 {
     duo_machine machine;
     duo_bench *bench = NULL;
-    duo_status status = duo_cli_check_output(json);
+    duo_status status = duo_cli_check_output(json, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK) status = duo_bench_create(&bench, setting);
     if (status != DUO_OK) return status;
     duo_machine_describe(&machine);

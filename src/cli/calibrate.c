@@ -57,7 +57,7 @@ static duo_status calibrate(const calibrate_options *o)
     duo_model *model = NULL;
     duo_tokens *tokens = NULL;
     duo_calibrated calibrated;
-    duo_status status = duo_cli_check_output(o->output);
+    duo_status status = duo_cli_check_output(o->output, DUO_KIND_CHECKPOINT, NULL);
     if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;

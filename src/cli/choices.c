@@ -30,7 +30,7 @@ static duo_status make(const char *file, const char *domain, const char *output,
 {
     duo_choice_set set = {0};
     duo_tokens *tokens = NULL;
-    duo_status status = duo_cli_check_output(output);
+    duo_status status = duo_cli_check_output(output, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK) status = duo_tokens_open(&tokens, file);
     if (status == DUO_OK) status = duo_cli_find_domain(&making->domain, tokens, domain);
     if (status == DUO_OK) status = duo_choices_make(&set, tokens, making);

@@ -142,7 +142,7 @@ duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
     return status;
 }
 
-duo_status duo_cli_check_output(const char *path)
+duo_status duo_cli_check_folder(const char *path)
 {
     if (!path) return DUO_OK;
     if (is_folder(path)) return duo_fail(DUO_EIO, "%s: is a folder", path);
@@ -154,6 +154,33 @@ duo_status duo_cli_check_output(const char *path)
         return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
     if (access(folder, W_OK | X_OK) == 0) return DUO_OK;
     return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+static bool same_file(const struct stat *file, const char *path)
+{
+    struct stat other;
+    return path && stat(path, &other) == 0 && other.st_dev == file->st_dev &&
+           other.st_ino == file->st_ino;
+}
+
+duo_status duo_cli_check_output(const char *path, int kind, const char *input)
+{
+    static const char other[] = "give another output";
+    struct stat file, link;
+    const duo_status status = duo_cli_check_folder(path);
+    if (status != DUO_OK || !path || stat(path, &file) != 0 || !S_ISREG(file.st_mode))
+        return status;
+    if (same_file(&file, input))
+        return duo_fail(DUO_EINVAL, "%s: is what this command reads; %s", path, other);
+    if (lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
+        return duo_fail(DUO_EINVAL, "%s: is a symbolic link; %s", path, other);
+    const duo_kind is = duo_store_glance(path);
+    const bool ours = is != DUO_KIND_ANY, fits = kind == DUO_KIND_ANY || kind == (int)is;
+    if (file.st_size == 0 || (kind == DUO_CLI_TEXT && !ours)) return DUO_OK;
+    if (!ours)
+        return duo_fail(DUO_EINVAL, "%s: is there already, and no sealed file; %s", path, other);
+    if (fits && is != DUO_KIND_CHECKPOINT) return DUO_OK;
+    return duo_fail(DUO_EINVAL, "%s: is a %s file already; %s", path, duo_kind_name(is), other);
 }
 
 /* ---------------------------------------------------------------- time and progress */

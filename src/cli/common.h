@@ -51,7 +51,16 @@ duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
                                const duo_checkpoint *checkpoint);
 
 /** Before long work: DUO_EIO when no file can be made at `path` later. NULL is no file: DUO_OK. */
-duo_status duo_cli_check_output(const char *path);
+duo_status duo_cli_check_folder(const char *path);
+
+/**
+ * The same of a file that is replaced without a question, hence DUO_EINVAL where that would lose
+ * something else: a sealed file (of `kind`, or of any) replaces only what is of its kind, and no
+ * checkpoint; a text (DUO_CLI_TEXT) no sealed file; and nothing a symbolic link or an `input` that
+ * the command reads (NULL: none).
+ */
+duo_status duo_cli_check_output(const char *path, int kind, const char *input);
+enum { DUO_CLI_TEXT = -1 };
 
 /* ---------------------------------------------------------------- time and progress */
 

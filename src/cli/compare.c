@@ -322,7 +322,7 @@ static duo_status create_table(compare_run *c)
 static duo_status open_all(compare_run *c)
 {
     const compare_options *o = c->options;
-    duo_status status = duo_cli_check_output(o->output);
+    duo_status status = duo_cli_check_output(o->output, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, DUO_FP32, &c->checkpoint, &c->model);
     if (status != DUO_OK) return status;

@@ -272,14 +272,31 @@ static duo_status answer_choices(const evaluation *e)
     return status;
 }
 
+/* Routes that are read are not replaced. */
+static duo_status check_routes_out(const eval_options *options)
+{
+    static const char prefix[] = "file:";
+    const duo_list *policies = &options->policies;
+    duo_status status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, NULL);
+    for (size_t i = 0; i < policies->n && status == DUO_OK; i++) {
+        char path[DUO_PATH_MAX];
+        if (strncmp(policies->text[i], prefix, strlen(prefix)) != 0) continue;
+        snprintf(path, sizeof path, "%s", policies->text[i] + strlen(prefix));
+        path[strcspn(path, "#")] = '\0';
+        status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, path);
+    }
+    return status;
+}
+
 static duo_status evaluate(const eval_options *options)
 {
     evaluation e = {.options = options};
     duo_precision precision = DUO_FP32;
     duo_status status = duo_cli_precision(&precision, options->precision);
-    if (status == DUO_OK) status = duo_cli_check_output(options->json);
-    if (status == DUO_OK) status = duo_cli_check_output(options->routes_out);
-    if (status == DUO_OK) status = duo_cli_check_output(options->usage);
+    if (status == DUO_OK)
+        status = duo_cli_check_output(options->json, DUO_CLI_TEXT, options->choices);
+    if (status == DUO_OK) status = check_routes_out(options);
+    if (status == DUO_OK) status = duo_cli_check_output(options->usage, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK)
         status = duo_cli_open_model(options->checkpoint, precision, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;

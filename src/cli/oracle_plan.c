@@ -324,9 +324,10 @@ duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *
     *s = (duo_oracle_study){.options = o};
     duo_status status = duo_cli_precision(&precision, o->precision);
     if (status == DUO_OK) status = read_options(s);
-    const char *const outputs[] = {o->output, o->difficulty, o->json, o->tsv};
-    for (size_t i = 0; i < sizeof outputs / sizeof *outputs && status == DUO_OK; i++)
-        status = duo_cli_check_output(outputs[i]);
+    const char *const texts[] = {o->difficulty, o->json, o->tsv};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && status == DUO_OK; i++)
+        status = duo_cli_check_output(texts[i], DUO_CLI_TEXT, NULL);
+    if (status == DUO_OK) status = duo_cli_check_folder(o->output);
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, precision, &s->checkpoint, &s->model);
     if (status == DUO_OK) status = read_fixed(s);

@@ -186,7 +186,7 @@ duo_status duo_cli_prepare(int argc, char **argv)
         status = duo_fail(DUO_EUSAGE, "--tokenizer and --vocab-size exclude each other");
     else if (given.inputs.n == 0)
         status = duo_fail(DUO_EUSAGE, "--input is missing; see duo prepare --help");
-    if (status == DUO_OK) status = duo_cli_check_output(prepare.output);
+    if (status == DUO_OK) status = duo_cli_check_folder(prepare.output);
     if (status != DUO_OK) goto done;
     if (!prepare.vocab_size) prepare.vocab_size = 4096;
     status = build_domains(&list, &given, argc, argv);

@@ -257,7 +257,7 @@ static duo_status probe_checkpoint(probe_options *o)
     probe p = {.options = o};
     duo_checkpoint *checkpoint = NULL;
     duo_model *model = NULL;
-    duo_status status = duo_cli_check_output(o->output);
+    duo_status status = duo_cli_check_output(o->output, DUO_KIND_PROBE, NULL);
     if (status == DUO_OK) status = duo_kernels_start(0);
     if (status == DUO_OK) status = duo_cli_open_model(o->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) goto done;

@@ -59,7 +59,7 @@ static duo_status report(const report_options *o)
                                     .n_results = o->routes.n,
                                     .chart_js = o->chart_js};
     size_t figures = 0;
-    duo_status status = duo_cli_check_output(o->output);
+    duo_status status = duo_cli_check_output(o->output, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK && o->follow) status = follow(o, input);
     if (status == DUO_OK) status = duo_report_write(o->output, &input);
     if (status != DUO_OK) return status;

@@ -1,4 +1,5 @@
 #include "commands.h"
+#include "common.h"
 #include "duo/store.h"
 #include "options.h"
 
@@ -8,7 +9,7 @@ duo_status duo_cli_seal(int argc, char **argv)
     const duo_positional positionals[] = {
         {"FROM", "HDF5 file, written by h5py or edited; its root attribute `kind` says what it is",
          &from, NULL, false},
-        {"TO", "the sealed file; replaced if it exists", &to, NULL, false},
+        {"TO", "the sealed file; replaces one, but no checkpoint", &to, NULL, false},
     };
     const duo_command command = {
         .name = "seal",
@@ -20,5 +21,7 @@ duo_status duo_cli_seal(int argc, char **argv)
     };
     bool help = false;
     const duo_status status = duo_options_parse(&command, argc, argv, &help);
-    return status != DUO_OK || help ? status : duo_store_seal(from, to);
+    if (status != DUO_OK || help) return status;
+    const duo_status free_to = duo_cli_check_output(to, DUO_KIND_ANY, from);
+    return free_to == DUO_OK ? duo_store_seal(from, to) : free_to;
 }

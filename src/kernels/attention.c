@@ -2,10 +2,10 @@
 #include <omp.h>
 
 #include "attention_blocks.h"
+#include "sizes.h"
 
 enum {
-    FETCH_MOST = 32 * 1024, /* floats of a head's array, of which the next head's fit beside it */
-    SERIAL_WORK = 64 * 1024 /* multiply-adds that are not worth waking threads */
+    FETCH_MOST = 32 * 1024 /* floats of a head's array, of which the next head's fit beside it */
 };
 
 static const duo_attention_blocks *of_bf16 = &duo_attention_fp32;
@@ -80,7 +80,7 @@ void duo_attention_forward(float *y, float *lse, const float *q, const float *k,
     const duo_attention_blocks *kernel = blocks_of(s);
     const size_t group = s.H / s.Hkv, q_row = s.H * s.D, step = kernel->queries;
     const size_t blocks = (s.T + step - 1) / step;
-    const bool serial = s.B * s.H * s.T * s.T * s.D < SERIAL_WORK;
+    const bool serial = s.B * s.H * s.T * s.T * s.D < DUO_SERIAL_WORK;
     /* A part is every parts-th block of a head: as many as keep all threads busy to the end. */
     const size_t wanted = (size_t)duo_kernels_threads() * 4 / (s.B * s.H) + 1;
     const size_t parts = wanted < blocks ? wanted : blocks;
@@ -119,7 +119,7 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
     const duo_attention_blocks *kernel = blocks_of(s);
     const size_t group = s.H / s.Hkv, q_row = s.H * s.D, kv_row = s.Hkv * s.D;
     const size_t step = kernel->queries;
-    const bool serial = s.B * s.H * s.T * s.T * s.D < SERIAL_WORK;
+    const bool serial = s.B * s.H * s.T * s.T * s.D < DUO_SERIAL_WORK;
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         float *own = scratch + (size_t)omp_get_thread_num() * thread_scratch(s);

@@ -1,6 +1,7 @@
 #include "amx.h"
 #include "attention_blocks.h"
 #include "pairs_avx512.h"
+#include "sizes.h"
 #include "vec_avx512.h"
 
 #include "simd_vector.h"
@@ -11,20 +12,10 @@
  * (keys, LANES), a query per lane, as in attention_fp32.c, and become operands without being
  * turned around: pairs of neighbouring keys are a right operand, pairs of neighbouring lanes rows
  * of a left one. Keys that a lane does not see have weight 0 and T is filled up with keys and
- * queries of 0, so that the bits of a query depend on what it sees alone.
+ * queries of 0, so that the bits of a query depend on what it sees alone, as long as all is finite.
  */
 
 enum { SIDE = DUO_AMX_SIDE, SQUARE = 2 * SIDE, LANES = 64, SKEW = 16 };
-
-static size_t round_up(size_t n, size_t unit)
-{
-    return (n + unit - 1) / unit * unit;
-}
-
-static size_t min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
 
 /* What a thread keeps, in units of 32 bits: of a head, then of a block of queries. */
 typedef struct parts {
@@ -53,7 +44,7 @@ static float *take(size_t *used, float *scratch, size_t n)
 static parts lay_out(float *scratch, duo_attention_shape s)
 {
     if (scratch) scratch += -(uintptr_t)scratch % 64 / sizeof *scratch;
-    parts a = {.keys = round_up(s.T, LANES), .width = round_up(s.D, SQUARE)};
+    parts a = {.keys = duo_round_up(s.T, LANES), .width = duo_round_up(s.D, SQUARE)};
     size_t *used = &a.used;
     a.k_row = a.width / 2;
     a.across_row = a.keys / 2 + SKEW;
@@ -129,7 +120,7 @@ __attribute__((always_inline)) static inline vec part(source from, size_t r, siz
     const float *x = from.x + r * from.row + d;
     if (whole) return vec_load(x);
     if (r >= from.n || d >= from.D) return vec_set(0.0f);
-    return vec_load_part(x, min(WIDTH, from.D - d), 0.0f);
+    return vec_load_part(x, duo_min(WIDTH, from.D - d), 0.0f);
 }
 
 static bool is_whole(source from, size_t rows)
@@ -231,9 +222,9 @@ static void give_lanes(float *y, size_t row, const float *lanes, const float *fa
             for (size_t i = 0; i < SIDE; i++)
                 channel[i] = vec_load(lanes + (d + i) * LANES + l) * vec_load(factor + l);
             duo_store_transposed(turned, SIDE, channel);
-            for (size_t i = 0; i < min(SIDE, n - l); i++)
+            for (size_t i = 0; i < duo_min(SIDE, n - l); i++)
                 vec_store_part(y + (l + i) * row + d, vec_load(turned + i * SIDE),
-                               min(SIDE, D - d));
+                               duo_min(SIDE, D - d));
         }
 }
 
@@ -277,7 +268,7 @@ static vec weigh(float *pairs, float *s, size_t t, size_t keys, float factor, ve
     size_t j = 0; /* key j is hidden from lanes below j - t */
     for (; j + BATCH <= t + 1; j += BATCH)
         for (size_t i = 0; i < BATCH; i++) max[i] = vec_max(vec_load(s + (j + i) * LANES), max[i]);
-    for (; j < min(keys, t + WIDTH); j++) {
+    for (; j < duo_min(keys, t + WIDTH); j++) {
         const vec score = hide_lanes(vec_load(s + j * LANES), j < t ? 0 : j - t);
         max[0] = vec_max(score, max[0]);
         vec_store(s + j * LANES, score);
@@ -326,7 +317,7 @@ static void forward(float *y, float *lse, const float *q, duo_attention_shape s,
                     float *scratch)
 {
     const parts a = lay_out(scratch, s);
-    const size_t n = min(LANES, s.T - t0), q_row = s.H * s.D;
+    const size_t n = duo_min(LANES, s.T - t0), q_row = s.H * s.D;
     const float factor = log2_e * duo_attention_scale(s.D);
     _Alignas(64) float sum[LANES], shift[LANES];
     set_lanes(a.q_lanes, a.width, (source){q + t0 * q_row, q_row, n, s.D});
@@ -392,7 +383,8 @@ static void backward(float *dq, const float *dy, const float *q, const float *y,
                      duo_attention_shape s, size_t t0, float *scratch)
 {
     const parts a = lay_out(scratch, s);
-    const size_t n = min(LANES, s.T - t0), q_row = s.H * s.D, keys = t0 + round_up(n, SQUARE);
+    const size_t n = duo_min(LANES, s.T - t0), q_row = s.H * s.D,
+                 keys = t0 + duo_round_up(n, SQUARE);
     const float factor = duo_attention_scale(s.D);
     _Alignas(64) float lane_lse[LANES] = {0}, delta[LANES] = {0}, one[LANES];
     q += t0 * q_row;
@@ -410,7 +402,7 @@ static void backward(float *dq, const float *dy, const float *q, const float *y,
     }
     for (size_t j = 0; j < keys; j += SQUARE) {
         /* The first lanes that see one of these keys. */
-        const size_t begin = j < t0 + SQUARE ? 0 : SQUARE, end = round_up(n, SQUARE);
+        const size_t begin = j < t0 + SQUARE ? 0 : SQUARE, end = duo_round_up(n, SQUARE);
         const size_t lines = (end - begin) / SQUARE;
         DUO_AMX_STORED();
         for (size_t l = begin; l < end; l += SQUARE) {

@@ -2,13 +2,13 @@
 #include <omp.h>
 
 #include "attention_blocks.h"
+#include "sizes.h"
 
 /* One position of many nodes, on the blocks of scores that attention_fp32.c tells of. */
 
 enum {
-    STEP_NODES = 48,        /* nodes of one place that a thread takes at once */
-    STEP_HEADS = 32,        /* heads of a lone node whose caches are walked together */
-    SERIAL_WORK = 64 * 1024 /* multiply-adds that are not worth waking threads */
+    STEP_NODES = 48, /* nodes of one place that a thread takes at once */
+    STEP_HEADS = 32  /* heads of a lone node whose caches are walked together */
 };
 
 static size_t step_thread_scratch(size_t max_T, size_t D)
@@ -112,7 +112,7 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
     const size_t group = H / Hkv;
     size_t seen = 0;
     for (size_t n = 0; n < N; n++) seen += positions[n];
-    const bool serial = 2 * seen * H * D < SERIAL_WORK;
+    const bool serial = 2 * seen * H * D < DUO_SERIAL_WORK;
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         const size_t mine = (size_t)omp_get_thread_num(), team = (size_t)omp_get_num_threads();

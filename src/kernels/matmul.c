@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "duo/arena.h"
+#include "sizes.h"
 #include "tile.h"
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
@@ -22,7 +23,6 @@ enum {
     COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
     FEW_LEFT = 64 * 1024,      /* below this threads share columns */
     KEPT_BLOCKS = 8,           /* of such a left operand, at most */
-    SERIAL_WORK = 64 * 1024,   /* multiply-adds that are not worth waking threads */
     PACK_DEPTH = 256,          /* of a panel that a thread packs at once */
     PACK_K = 32                /* rows of a right operand that a thread packs at once */
 };
@@ -71,30 +71,10 @@ typedef struct left_block {
     bool strips;
 } left_block;
 
-static size_t min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t max(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-static size_t divide_up(size_t n, size_t unit)
-{
-    return (n + unit - 1) / unit;
-}
-
-static size_t round_up(size_t n, size_t unit)
-{
-    return divide_up(n, unit) * unit;
-}
-
 /* The size of equal blocks of at most `limit`, in whole units; limit is a multiple of unit. */
 static size_t block_size(size_t n, size_t limit, size_t unit)
 {
-    return round_up(divide_up(n, divide_up(n, limit)), unit);
+    return duo_round_up(duo_divide_up(n, duo_divide_up(n, limit)), unit);
 }
 
 static size_t block_of_sum(const duo_tile *tile, size_t K, size_t units)
@@ -138,16 +118,16 @@ static size_t panel_width(const duo_tile *tile)
 
 static size_t units_of(const duo_tile *tile, size_t k)
 {
-    return divide_up(k, tile->per_unit);
+    return duo_divide_up(k, tile->per_unit);
 }
 
 /* Where in a stage the panel of the columns from n on has the row k. */
 static float *panel_at(const product *p, const stage *s, size_t n, size_t k)
 {
     const duo_tile *tile = p->tile;
-    const size_t cols = min(panel_width(tile), s->n_end - n);
+    const size_t cols = duo_min(panel_width(tile), s->n_end - n);
     return s->panels + (n - s->n0) * units_of(tile, s->k_end - s->k0) +
-           (k - s->k0) / tile->per_unit * round_up(cols, tile->lanes);
+           (k - s->k0) / tile->per_unit * duo_round_up(cols, tile->lanes);
 }
 
 /* One panel, k0 to k0 + depth. */
@@ -171,7 +151,7 @@ static void pack_stage(const product *p, const stage *s)
 #pragma omp for schedule(static) nowait
         for (size_t k = 0; k < K; k += PACK_K) {
             const size_t wide = (s->n_end - s->n0) / width * width, tail = s->n0 + wide;
-            const size_t depth = min(PACK_K, K - k);
+            const size_t depth = duo_min(PACK_K, K - k);
             tile->pack_columns(panel_at(p, s, s->n0, s->k0 + k), width, width, size, &p->right,
                                s->n0, wide, s->k0 + k, depth);
             if (tail < s->n_end)
@@ -179,13 +159,13 @@ static void pack_stage(const product *p, const stage *s)
                            depth);
         }
     } else {
-        const size_t pieces = divide_up(K, PACK_DEPTH);
-        const size_t panels = divide_up(s->n_end - s->n0, width);
+        const size_t pieces = duo_divide_up(K, PACK_DEPTH);
+        const size_t panels = duo_divide_up(s->n_end - s->n0, width);
 #pragma omp for schedule(static) nowait
         for (size_t task = 0; task < panels * pieces; task++) {
             const size_t n = s->n0 + task / pieces * width, k = s->k0 + task % pieces * PACK_DEPTH;
-            pack_panel(panel_at(p, s, n, k), p, n, min(width, s->n_end - n), k,
-                       min(PACK_DEPTH, s->k_end - k));
+            pack_panel(panel_at(p, s, n, k), p, n, duo_min(width, s->n_end - n), k,
+                       duo_min(PACK_DEPTH, s->k_end - k));
         }
     }
 }
@@ -194,13 +174,13 @@ static size_t packed_bytes(duo_precision precision, size_t N, size_t K)
 {
     const duo_tile *tile = matmul.tiles[precision];
     if (!tile) tile = duo_tile_current(precision); /* before the start */
-    return round_up(N, tile->lanes) * units_of(tile, K) * sizeof(float);
+    return duo_round_up(N, tile->lanes) * units_of(tile, K) * sizeof(float);
 }
 
 static void pack_all(const product *p)
 {
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
-    const bool serial = p->N * p->K < SERIAL_WORK;
+    const bool serial = p->N * p->K < DUO_SERIAL_WORK;
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
     pack_stage(p, &all);
 }
@@ -208,7 +188,7 @@ static void pack_all(const product *p)
 /* From one prepared row to the next, for so many k's. */
 static size_t row_size(const duo_tile *tile, size_t depth)
 {
-    return round_up(units_of(tile, depth), DUO_LINE) + SKEW;
+    return duo_round_up(units_of(tile, depth), DUO_LINE) + SKEW;
 }
 
 /* The rows m to m_end of the left operand, k0 to k0 + depth, as this task's products read them. */
@@ -250,7 +230,7 @@ static void multiply_rows(const product *p, const left_block *block, size_t firs
     const size_t step = block->strips ? DUO_STRIP : 1;
     const float *bias = p->bias && k0 == 0 ? p->bias + n : NULL;
     for (; m < m_end; m += tile->rows) {
-        const size_t rows = min(tile->rows, m_end - m);
+        const size_t rows = duo_min(tile->rows, m_end - m);
         const float *left[DUO_TILE_ROWS];
         float *y[DUO_TILE_ROWS];
         for (size_t i = 0; i < rows; i++) {
@@ -275,21 +255,21 @@ static void multiply_by_columns(const product *p)
     const size_t threads = (size_t)matmul.threads;
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
     size_t width = panel_width(tile);
-    while (!p->packed && width > tile->lanes && divide_up(p->N, width) < threads)
+    while (!p->packed && width > tile->lanes && duo_divide_up(p->N, width) < threads)
         width -= tile->lanes;
     float *own = matmul.panels[omp_get_thread_num()];
     float *own_left = matmul.lefts[omp_get_thread_num()];
     /* A thread converts the rows once, if there is room for all blocks of the sum. */
     left_block left[KEPT_BLOCKS] = {{0}};
-    const size_t size = round_up(p->M, tile->rows) * row_size(tile, p->block_K);
-    const size_t blocks = divide_up(p->K, p->block_K);
+    const size_t size = duo_round_up(p->M, tile->rows) * row_size(tile, p->block_K);
+    const size_t blocks = duo_divide_up(p->K, p->block_K);
     const bool keep = blocks <= KEPT_BLOCKS && blocks * size <= LEFT;
     bool kept = false;
 #pragma omp for schedule(dynamic, 1) nowait
     for (size_t n = 0; n < p->N; n += width) {
-        const size_t cols = min(width, p->N - n);
+        const size_t cols = duo_min(width, p->N - n);
         for (size_t k = 0, block = 0; k < p->K; k += p->block_K, block += keep) {
-            const size_t depth = min(p->block_K, p->K - k);
+            const size_t depth = duo_min(p->block_K, p->K - k);
             if (!kept)
                 left[block] = prepare_left(p, own_left + block * size, 0, p->M, cols, k, depth);
             if (!p->packed) pack_panel(own, p, n, cols, k, depth);
@@ -303,34 +283,37 @@ static void multiply_by_columns(const product *p)
 /* All rows by the columns of a stage. */
 static void multiply_stage(const product *p, const stage *s)
 {
-    const size_t width = panel_width(p->tile), panels = divide_up(s->n_end - s->n0, width);
+    const size_t width = panel_width(p->tile), panels = duo_divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
     const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
     /* A tall tile keeps its rows in the L1 cache and walks over panels; others do the opposite. */
     const bool tall = p->tile->rows > DUO_STRIP;
-    const size_t unit = max(DUO_STRIP, p->tile->rows);
-    const size_t fitting = min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
-    const size_t limit = min(fitting, round_up(max(PANEL, divide_up(p->M, wanted)), unit));
+    const size_t unit = duo_max(DUO_STRIP, p->tile->rows);
+    const size_t fitting = duo_min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
+    const size_t limit =
+        duo_min(fitting, duo_round_up(duo_max(PANEL, duo_divide_up(p->M, wanted)), unit));
     const size_t rows = block_size(p->M, limit, unit);
-    const size_t row_tasks = divide_up(p->M, rows);
-    const size_t columns = divide_up(panels, min(panels, divide_up(wanted, row_tasks))) * width;
-    const size_t column_tasks = divide_up(s->n_end - s->n0, columns);
+    const size_t row_tasks = duo_divide_up(p->M, rows);
+    const size_t columns =
+        duo_divide_up(panels, duo_min(panels, duo_divide_up(wanted, row_tasks))) * width;
+    const size_t column_tasks = duo_divide_up(s->n_end - s->n0, columns);
 #pragma omp for schedule(dynamic, 1) nowait
     for (size_t task = 0; task < row_tasks * column_tasks; task++) {
-        const size_t m = task / column_tasks * rows, m_end = min(p->M, m + rows);
+        const size_t m = task / column_tasks * rows, m_end = duo_min(p->M, m + rows);
         const size_t first = s->n0 + task % column_tasks * columns;
-        const size_t last = min(s->n_end, first + columns);
+        const size_t last = duo_min(s->n_end, first + columns);
         for (size_t k = s->k0; k < s->k_end; k += p->block_K) {
-            const size_t depth = min(p->block_K, s->k_end - k);
+            const size_t depth = duo_min(p->block_K, s->k_end - k);
             const left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
                                                  last - first, k, depth);
             const size_t group = tall ? RIGHT / (width * units_of(p->tile, depth)) * width : width;
             const size_t height = tall ? p->tile->rows : rows;
             for (size_t from = first; from < last; from += group)
                 for (size_t i = m; i < m_end; i += height)
-                    for (size_t n = from; n < min(last, from + group); n += width)
-                        multiply_rows(p, &left, m, panel_at(p, s, n, k), i, min(m_end, i + height),
-                                      n, min(width, last - n), k, depth);
+                    for (size_t n = from; n < duo_min(last, from + group); n += width)
+                        multiply_rows(p, &left, m, panel_at(p, s, n, k), i,
+                                      duo_min(m_end, i + height), n, duo_min(width, last - n), k,
+                                      depth);
         }
     }
 }
@@ -342,11 +325,11 @@ static void multiply_by_stages(const product *p, size_t *turn)
     const duo_tile *tile = p->tile;
     const size_t block = units_of(tile, p->block_K), width = panel_width(tile);
     const size_t block_N = block_size(p->N, STAGE / block / width * width, width);
-    const size_t stretch = p->block_K * max(1, STRETCH / (block * block_N));
+    const size_t stretch = p->block_K * duo_max(1, STRETCH / (block * block_N));
     for (size_t n = 0; n < p->N; n += block_N)
         for (size_t k = 0; k < p->K; k += stretch, ++*turn) {
-            const stage s = {matmul.stages[*turn % 2], n, min(p->N, n + block_N), k,
-                             min(p->K, k + stretch)};
+            const stage s = {matmul.stages[*turn % 2], n, duo_min(p->N, n + block_N), k,
+                             duo_min(p->K, k + stretch)};
             pack_stage(p, &s);
 #pragma omp barrier
             multiply_stage(p, &s);
@@ -376,18 +359,18 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
     const float *left_rows[MOST_ROWS], *right_rows[MOST_ROWS];
     const size_t width = panel_width(tile);
     for (size_t k = 0; k < p->K; k += p->block_K) {
-        const size_t depth = min(p->block_K, p->K - k);
+        const size_t depth = duo_min(p->block_K, p->K - k);
         const size_t units = units_of(tile, depth);
         rows_to_read(left_rows, &p->left, k, depth);
         rows_to_read(right_rows, &p->right, k, depth);
         for (size_t n = n0; n < n_end; n += width) {
-            const size_t cols = min(width, n_end - n);
+            const size_t cols = duo_min(width, n_end - n);
             duo_tile_source right = {right_rows, n, cols, panel};
             for (size_t first = m; first < m_end; first += DUO_STRIP) {
-                const size_t rows = min(DUO_STRIP, m_end - first);
+                const size_t rows = duo_min(DUO_STRIP, m_end - first);
                 const bool packed = n > n0 || (first - m) % LEFT_GROUP > 0;
                 const duo_tile_source left = {packed ? NULL : left_rows, first,
-                                              min(LEFT_GROUP, m_end - first),
+                                              duo_min(LEFT_GROUP, m_end - first),
                                               strips + (first - m) * units};
                 float *y[DUO_STRIP];
                 for (size_t i = 0; i < rows; i++) y[i] = p->y + (first + i) * p->N + n;
@@ -404,7 +387,7 @@ static void multiply_by_sources(const product *p)
 {
     const size_t threads = (size_t)matmul.threads;
     const size_t fitting = LEFT / units_of(p->tile, p->block_K) / LEFT_GROUP * LEFT_GROUP;
-    size_t row_tasks = divide_up(p->M, fitting);
+    size_t row_tasks = duo_divide_up(p->M, fitting);
     size_t column_tasks = 1;
     while (row_tasks * column_tasks < threads) {
         if (p->M / row_tasks >= p->N / column_tasks)
@@ -412,19 +395,19 @@ static void multiply_by_sources(const product *p)
         else
             column_tasks++;
     }
-    if (column_tasks == 1) row_tasks = round_up(row_tasks, threads);
-    const size_t rows = round_up(divide_up(p->M, row_tasks), LEFT_GROUP);
-    const size_t cols = round_up(divide_up(p->N, column_tasks), p->tile->lanes);
+    if (column_tasks == 1) row_tasks = duo_round_up(row_tasks, threads);
+    const size_t rows = duo_round_up(duo_divide_up(p->M, row_tasks), LEFT_GROUP);
+    const size_t cols = duo_round_up(duo_divide_up(p->N, column_tasks), p->tile->lanes);
 #pragma omp for collapse(2) schedule(dynamic, 1) nowait
     for (size_t m = 0; m < p->M; m += rows)
         for (size_t n = 0; n < p->N; n += cols)
-            multiply_sources(p, m, min(p->M, m + rows), n, min(p->N, n + cols));
+            multiply_sources(p, m, duo_min(p->M, m + rows), n, duo_min(p->N, n + cols));
 }
 
 static void multiply_one(const product *p, size_t *turn)
 {
-    const size_t left = p->M * units_of(p->tile, min(p->K, p->block_K));
-    const bool wide = divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
+    const size_t left = p->M * units_of(p->tile, duo_min(p->K, p->block_K));
+    const bool wide = duo_divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
     if (p->left_by_k && p->tile->multiply_sources)
         multiply_by_sources(p);
     else if (!p->left_by_k && p->M <= LEFT_ROWS && left <= FEW_LEFT && (wide || p->M <= PANEL))
@@ -441,7 +424,7 @@ static void multiply(const product *products, size_t n)
     if (n == 0) return;
     size_t work = 0;
     for (size_t i = 0; i < n; i++) work += products[i].M * products[i].N * products[i].K;
-    const bool serial = work < SERIAL_WORK;
+    const bool serial = work < DUO_SERIAL_WORK;
     const duo_tile *tile = products[0].tile;
     for (size_t i = 1; i < n; i++) assert(products[i].tile == tile);
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
@@ -541,10 +524,10 @@ void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *wei
 /* dbias += sum_n dy_n. A thread owns whole columns and adds their rows in order. */
 static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t O)
 {
-    const bool serial = n_rows * O < SERIAL_WORK;
+    const bool serial = n_rows * O < DUO_SERIAL_WORK;
 #pragma omp parallel for num_threads(matmul.threads) schedule(static) if (!serial)
     for (size_t first = 0; first < O; first += PANEL) {
-        const size_t cols = min(PANEL, O - first);
+        const size_t cols = duo_min(PANEL, O - first);
         float sum[PANEL] = {0.0f};
         for (size_t n = 0; n < n_rows; n++) {
             const float *row = duo_operand_row(dy, n) + first;

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,18 @@ static duo_status add_routes(report_results *results, const char *path)
 
 /* ---------------------------------------------------------------- JSON */
 
+/* JSON holds UTF-8 alone: other bytes of a file's name become question marks. */
+static json_t *name_of(const char *path)
+{
+    char name[PATH_BYTES];
+    json_t *whole = json_string(path);
+    if (whole) return whole;
+    snprintf(name, sizeof name, "%s", path);
+    for (char *c = name; *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    return json_string(name);
+}
+
 /* One object after another: a line each, as eval writes them, or over several lines. */
 static duo_status add_objects(report_results *results, const char *path, const char *text,
                               size_t bytes)
@@ -112,12 +125,14 @@ static duo_status add_objects(report_results *results, const char *path, const c
         json_error_t error;
         json_t *object = NULL;
         status = duo_json_parse(&object, text + at, bytes - at, JSON_DISABLE_EOF_CHECK, &error);
-        if (status != DUO_OK)
-            status =
-                duo_fail(status == DUO_EINVAL ? DUO_EDATA : status, "%s: %s", path, duo_message());
+        if (status == DUO_EINVAL)
+            status = duo_fail(DUO_EDATA, "%s: not JSON: %s at byte %zu", path, error.text,
+                              at + (size_t)error.position);
+        else if (status != DUO_OK)
+            status = duo_fail(status, "%s: %s", path, duo_message());
         else if (!json_is_object(object))
             status = duo_fail(DUO_EDATA, "%s: holds JSON that is no object", path);
-        else if (json_object_set_new(object, "file", json_string(path)) != 0 ||
+        else if (json_object_set_new(object, "file", name_of(path)) != 0 ||
                  json_array_append(results->measured, object) != 0)
             status = duo_fail(DUO_ENOMEM, "%s: no memory to keep it", path);
         else

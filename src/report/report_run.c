@@ -169,7 +169,7 @@ static duo_status write_metrics(json_out *out, const report_run *run, size_t byt
     if (status == DUO_OK) status = write_lines(out, file, &t);
     const bool failed = ferror(file) != 0;
     fclose(file);
-    if (status != DUO_OK) return status;
+    if (status != DUO_OK) return duo_fail(status, "%s: %s", path, duo_message());
     return failed ? duo_fail(DUO_EIO, "%s: cannot be read", path) : DUO_OK;
 }
 

@@ -224,6 +224,15 @@ static bool get_string(cursor *c, const char **text)
     return true;
 }
 
+duo_kind store_header_kind(const unsigned char first[STORE_HEADER])
+{
+    uint32_t kind = 0;
+    if (memcmp(first, magic, sizeof magic) != 0) return DUO_KIND_ANY;
+    cursor c = {.at = first + sizeof magic + sizeof(uint32_t), .left = sizeof kind};
+    get(&c, &kind, sizeof kind);
+    return kind >= DUO_KIND_CHECKPOINT && kind <= DUO_KIND_PROBE ? (duo_kind)kind : DUO_KIND_ANY;
+}
+
 duo_status store_block_check(const char *path, const unsigned char *file, size_t file_bytes,
                              store_header *header)
 {

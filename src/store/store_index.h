@@ -77,6 +77,9 @@ size_t store_index_arrange(store_dataset *datasets, size_t dataset_count, duo_at
 void store_block_encode(unsigned char *block, const store_header *header,
                         const store_dataset *datasets, const duo_attribute *attributes);
 
+/** What a file of ours says that it is in its first STORE_HEADER bytes; else DUO_KIND_ANY. */
+duo_kind store_header_kind(const unsigned char first[STORE_HEADER]);
+
 /**
  * Check a block at the start of file_bytes readable bytes. Only then can the header be used.
  * `path` is for messages. DUO_EDATA.

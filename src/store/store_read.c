@@ -146,6 +146,16 @@ done:
     return status;
 }
 
+duo_kind duo_store_glance(const char *path)
+{
+    unsigned char first[STORE_HEADER] = {0};
+    FILE *file = fopen(path, "rb");
+    if (!file) return DUO_KIND_ANY;
+    const size_t got = fread(first, 1, sizeof first, file);
+    fclose(file);
+    return got == sizeof first ? store_header_kind(first) : DUO_KIND_ANY;
+}
+
 void duo_store_close(duo_store *store)
 {
     if (!store) return;

@@ -59,7 +59,7 @@ typedef struct reference_search {
     duo_token_walk walk; /* first: the walk's functions find the rest by it */
     const uint8_t *pattern;
     uint64_t seed;
-    size_t first_row; /* the sequences' number in all of the study */
+    size_t study_row; /* the number of the first sequence in all of the study */
     duo_reference *found;
     uint8_t *big_route; /* (batch, L) */
     uint32_t *ones;     /* (batch + 1): 0, 1, 2, ... */
@@ -128,7 +128,7 @@ static void draw_targets(reference_search *r, size_t n0, size_t n)
     const duo_route_choice all_big = {.list = r->big_route, .first = r->ones};
     duo_route_tree_grow(&s->tree, &s->roots, &all_big, keep_distribution, NULL, s);
     for (size_t i = 0; i < n; i++) {
-        const uint64_t row = r->first_row + (n0 + i) / T;
+        const uint64_t row = r->study_row + (n0 + i) / T;
         const duo_place place = {
             .step = row >> 32, .row = (uint32_t)row, .position = (uint32_t)((n0 + i) % T)};
         const double u = duo_uniform(duo_random(r->seed, DUO_RNG_CONTROL, place).word[0]);
@@ -205,7 +205,7 @@ duo_status duo_search_reference(const duo_model *model, const duo_sequences *seq
                  .decide = decide},
         .pattern = pattern,
         .seed = seed,
-        .first_row = first_row,
+        .study_row = first_row,
         .found = reference};
     duo_status status = check(setting, sequences, pattern, config);
     if (status == DUO_OK) status = size(&r);

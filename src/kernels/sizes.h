@@ -1,0 +1,29 @@
+#ifndef DUO_SIZES_H
+#define DUO_SIZES_H
+
+#include <stddef.h>
+
+static inline size_t duo_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t duo_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline size_t duo_divide_up(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit;
+}
+
+static inline size_t duo_round_up(size_t n, size_t unit)
+{
+    return duo_divide_up(n, unit) * unit;
+}
+
+/* Multiply-adds that are not worth waking threads. */
+enum { DUO_SERIAL_WORK = 64 * 1024 };
+
+#endif
