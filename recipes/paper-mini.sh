@@ -53,11 +53,9 @@ trap 'rm -rf "$work"' EXIT
 
 # train RECIPE RUN STAGE: unless that stage is done
 train() {
-    local resume=()
     [ -e "$runs/$2/stage-$3.h5" ] && return
-    compgen -G "$runs/$2/step-*.h5" >/dev/null && resume=(--resume)
     say "training $2"
-    "$duo" train "$1" --checkpoints "$runs" "${resume[@]}"
+    "$duo" train "$1" --checkpoints "$runs" --auto-resume
 }
 
 # derived RUN STAGES: the recipe with another name, and these stages in place of its own

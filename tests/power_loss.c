@@ -188,7 +188,7 @@ static bool resumes(const state *s, const promise *p, const char *folder)
     duo_run *run = NULL;
     duo_checkpoint *newest = NULL;
     bool fine = false;
-    duo_status status = duo_run_open(&run, folder, KEEP, true);
+    duo_status status = duo_run_open(&run, folder, KEEP, DUO_RUN_RESUME);
     if (status == DUO_EINVAL && !p->made) {
         fine = true; /* it begins anew */
         goto done;

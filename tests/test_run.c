@@ -52,7 +52,7 @@ static uint64_t resumed_step(const char *expected_path)
 {
     duo_run *run;
     duo_checkpoint *c;
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     ok(duo_run_newest(run, &c));
     const uint64_t step = duo_checkpoint_progress(c)->step;
     if (expected_path) ck_assert_str_eq(duo_checkpoint_path(c), expected_path);
@@ -67,7 +67,7 @@ static void write_run(void)
     sample s;
     duo_run *run;
     make_sample(&s);
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     save(run, &s, 1, false, true);
     save(run, &s, 2, false, false);
     save(run, &s, 3, false, false);
@@ -80,14 +80,15 @@ static void write_run(void)
 START_TEST(folders_are_made)
 {
     duo_run *run;
-    ok(duo_run_open(&run, "a//b/c", KEEP, false));
+    ok(duo_run_open(&run, "a//b/c", KEEP, DUO_RUN_BEGIN));
     ck_assert_str_eq(duo_run_folder(run), "a//b/c");
     ck_assert_str_eq(duo_run_path(run, "x"), "a//b/c/x");
     ck_assert(exists("a/b/c/lock"));
     duo_run_close(run);
     spill("file", "", 0);
-    refused(duo_run_open(&run, "file", KEEP, false), DUO_EIO, "file: cannot open the folder");
-    refused(duo_run_open(&run, "file/x", KEEP, false), DUO_EIO, "file/x: cannot");
+    refused(duo_run_open(&run, "file", KEEP, DUO_RUN_BEGIN), DUO_EIO,
+            "file: cannot open the folder");
+    refused(duo_run_open(&run, "file/x", KEEP, DUO_RUN_BEGIN), DUO_EIO, "file/x: cannot");
     ck_assert_ptr_null(run);
 }
 END_TEST
@@ -95,21 +96,22 @@ END_TEST
 START_TEST(one_writer)
 {
     duo_run *run, *second;
-    ok(duo_run_open(&run, "r", KEEP, false));
-    refused(duo_run_open(&second, "r", KEEP, false), DUO_EINVAL, "r: another duo train, process ");
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
+    refused(duo_run_open(&second, "r", KEEP, DUO_RUN_BEGIN), DUO_EINVAL,
+            "r: another duo train, process ");
     char own[40];
     snprintf(own, sizeof own, " %ld, is writing", (long)getpid());
     ck_assert_ptr_nonnull(strstr(duo_message(), own));
     const pid_t child = fork();
     if (child == 0) {
-        const duo_status status = duo_run_open(&second, "r", KEEP, false);
+        const duo_status status = duo_run_open(&second, "r", KEEP, DUO_RUN_BEGIN);
         _exit(status == DUO_EINVAL && strstr(duo_message(), "another duo train") ? 0 : 1);
     }
     int result = -1;
     ck_assert_int_eq(waitpid(child, &result, 0), child);
     ck_assert_int_eq(result, 0);
     duo_run_close(run);
-    ok(duo_run_open(&second, "r", KEEP, false));
+    ok(duo_run_open(&second, "r", KEEP, DUO_RUN_BEGIN));
     duo_run_close(second);
 }
 END_TEST
@@ -117,24 +119,34 @@ END_TEST
 START_TEST(beginning_and_resuming_are_told_apart)
 {
     duo_run *run;
-    refused(duo_run_open(&run, "r", KEEP, true), DUO_EINVAL, "r: there is no run to resume");
+    refused(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME), DUO_EINVAL,
+            "r: there is no run to resume");
     ck_assert(!exists("r"));
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     ok(duo_run_log(run, "{\"step\":1,\"loss\":5}\n"));
     duo_run_close(run);
-    refused(duo_run_open(&run, "r", KEEP, true), DUO_EINVAL, "r: holds no checkpoint");
-    ok(duo_run_open(&run, "r", KEEP, false));
+    refused(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME), DUO_EINVAL, "r: holds no checkpoint");
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     blob log = slurp("r/metrics.jsonl");
     ck_assert_uint_eq(log.size, 0); /* of a run that saved nothing */
     free(log.data);
     duo_run_close(run);
 
+    ok(duo_run_open(&run, "either", KEEP, DUO_RUN_EITHER));
+    ck_assert(!duo_run_resumes(run));
+    duo_run_close(run);
+
     write_run();
-    refused(duo_run_open(&run, "r", KEEP, false), DUO_EINVAL, "r: holds checkpoints; go on with");
-    ok(duo_run_open(&run, "r", KEEP, true));
+    refused(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN), DUO_EINVAL,
+            "r: holds checkpoints; go on with");
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
+    duo_run_close(run);
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_EITHER));
+    ck_assert(duo_run_resumes(run));
     duo_run_close(run);
     ck_assert_int_eq(system("rm r/step-*"), 0);
-    refused(duo_run_open(&run, "r", KEEP, false), DUO_EINVAL, "r: holds checkpoints; go on with");
+    refused(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN), DUO_EINVAL,
+            "r: holds checkpoints; go on with");
 }
 END_TEST
 
@@ -142,15 +154,15 @@ START_TEST(stale_files_are_removed_under_the_lock)
 {
     duo_run *run, *second;
     write_run();
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     spill("r/step-00000004.h5.tmp-99", "x", 1);
     spill("r/metrics.jsonl.tmp-99", "x", 1);
     spill("r/next.h5", "x", 1);
     spill("r/notes.txt", "x", 1);
-    refused(duo_run_open(&second, "r", KEEP, true), DUO_EINVAL, "another duo train");
+    refused(duo_run_open(&second, "r", KEEP, DUO_RUN_RESUME), DUO_EINVAL, "another duo train");
     ck_assert(exists("r/next.h5"));
     duo_run_close(run);
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     ck_assert(!exists("r/step-00000004.h5.tmp-99"));
     ck_assert(!exists("r/metrics.jsonl.tmp-99"));
     ck_assert(!exists("r/next.h5"));
@@ -167,7 +179,7 @@ START_TEST(retention)
     duo_run *run;
     make_sample(&s);
     s.state.stage = "dense";
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     save(run, &s, 10, true, false);
     ck_assert_uint_eq(step_of("r/best.h5"), 10);
     save(run, &s, 20, false, true);
@@ -179,7 +191,7 @@ START_TEST(retention)
     save(run, &s, 123456789, false, true);
     duo_run_close(run);
 
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     save(run, &s, 123456790, false, false);
     save(run, &s, 123456791, false, false);
     ck_assert_uint_eq(step_of("r/stage-dense.h5"), 20);
@@ -201,7 +213,7 @@ START_TEST(a_bad_state_changes_nothing)
     duo_run *run;
     write_run();
     make_sample(&s);
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     s.progress.step = 4;
     s.model->weights.tensors[0][0] = NAN;
     refused(duo_run_save(run, &s.state, true, true), DUO_ENUMBER, "/model/tok_emb is not finite");
@@ -222,7 +234,7 @@ START_TEST(a_name_that_is_taken)
     duo_run *run;
     write_run();
     make_sample(&s);
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     ck_assert_int_eq(mkdir("r/best.h5", 0700), 0);
     s.progress.step = 4;
     refused(duo_run_save(run, &s.state, true, false), DUO_EIO, "r/best.h5: cannot replace");
@@ -253,7 +265,7 @@ START_TEST(damaged_files_are_set_aside)
     duo_run *run;
     duo_checkpoint *c;
     damage("r/stage-duo.h5");
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     refused(duo_run_newest(run, &c), DUO_EDATA, "r: no checkpoint is left that verifies");
     ck_assert_ptr_null(c);
     duo_run_close(run);
@@ -265,7 +277,7 @@ START_TEST(the_furthest_link_when_no_step_is_left)
     sample s;
     duo_run *run;
     make_sample(&s);
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     s.state.stage = "b";
     save(run, &s, 7, false, true);
     s.state.stage = "a";
@@ -286,7 +298,7 @@ START_TEST(an_unreadable_file_is_no_damaged_file)
     duo_checkpoint *c;
     write_run();
     ck_assert_int_eq(mkdir("r/step-00000009.h5", 0700), 0);
-    ok(duo_run_open(&run, "r", KEEP, true));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_RESUME));
     refused(duo_run_newest(run, &c), DUO_EIO, "r/step-00000009.h5: is a directory");
     ck_assert_ptr_null(c);
     duo_run_close(run);
@@ -314,7 +326,7 @@ static void save_until_killed(int acknowledge)
     make_sample(&s);
     const bool resume = exists("r/stage-duo.h5");
     uint64_t step = resume ? resumed_step(NULL) : 0;
-    ok(duo_run_open(&run, "r", KEEP, resume));
+    ok(duo_run_open(&run, "r", KEEP, resume ? DUO_RUN_RESUME : DUO_RUN_BEGIN));
     for (;;) {
         step++;
         save(run, &s, step, step % 2 == 0, true);
@@ -372,7 +384,7 @@ START_TEST(lines_are_rewound)
                                "\n"
                                "{\"step\":10,\"x\":2";
     duo_run *run;
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     ok(duo_run_rewind_log(run, 10)); /* no log yet */
     ck_assert(!exists("r/metrics.jsonl"));
     ok(duo_run_log(run, lines));
@@ -398,7 +410,7 @@ START_TEST(texts_are_replaced_whole)
     duo_run *run;
     const struct rlimit small = {.rlim_cur = 8, .rlim_max = RLIM_INFINITY};
     const struct rlimit none = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-    ok(duo_run_open(&run, "r", KEEP, false));
+    ok(duo_run_open(&run, "r", KEEP, DUO_RUN_BEGIN));
     ok(duo_run_write(run, "recipe.conf", "old\n"));
     ok(duo_run_write(run, "recipe.conf", "new\n"));
     signal(SIGXFSZ, SIG_IGN);

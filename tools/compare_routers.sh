@@ -105,7 +105,6 @@ keys() {
 
 # stage RUN_NAME BUDGET SEED INIT STEPS KEYS: one run of one router stage
 stage() {
-    local resume=()
     [ -e "$folder/$1/stage-router.h5" ] && return
     {
         sed '/^stage /,$d; /^name = /d; /^seed = /d; /^init = /d' "$run/recipe.conf"
@@ -116,8 +115,7 @@ stage() {
         case $6 in *" lr = "*) ;; *) echo "lr = ${LR:-1e-2}" ;; esac
         echo "val_every = 0 save_every = 0 val_windows = 64 $6 ${KEYS:-} }"
     } >"$work/router.conf"
-    compgen -G "$folder/$1/step-*.h5" >/dev/null && resume=(--resume)
-    "$duo" train "$work/router.conf" --checkpoints "$folder" "${resume[@]}" >&2
+    "$duo" train "$work/router.conf" --checkpoints "$folder" --auto-resume >&2
 }
 
 # on_policy VARIANT BUDGET SEED RUN_NAME: each round learns what the choices of the one before it were worth

@@ -25,11 +25,7 @@ $duo prepare --output $tokens --vocab-size 4096 \
     --domain code --input data/code/train.jsonl --held-out data/code/held_out.jsonl
 
 say "training: stage duo, then stage router"
-if compgen -G "$run/step-*.h5" >/dev/null; then
-    $duo train $recipe --resume
-else
-    $duo train $recipe
-fi
+$duo train $recipe --auto-resume
 
 say "oracle: the best route of every token, 4 of 8 layers big"
 [ $oracle -nt $run/latest ] || rm -f $oracle # of an older model

@@ -114,13 +114,20 @@ duo_hash duo_model_hash_without_routers(const duo_model *model);
  */
 typedef struct duo_run duo_run;
 
+typedef enum duo_run_start {
+    DUO_RUN_BEGIN,  /**< there must be no checkpoint */
+    DUO_RUN_RESUME, /**< there must be one */
+    DUO_RUN_EITHER  /**< resume where there is one */
+} duo_run_start;
+
 /**
  * Make or enter a run folder and lock it; removes stale temporary files, and the metrics of a run
  * that ended before its first checkpoint. Folders on the way are made. keep >= 1. DUO_EINVAL when
- * it is locked by another process, which is named, or when it holds checkpoints and `resume` is
- * false, or holds none and `resume` is true. The caller closes *run.
+ * it is locked by another process, which is named, or against `start`. The caller closes *run.
  */
-duo_status duo_run_open(duo_run **run, const char *folder, size_t keep, bool resume);
+duo_status duo_run_open(duo_run **run, const char *folder, size_t keep, duo_run_start start);
+/** Whether it held checkpoints when it was opened. */
+bool duo_run_resumes(const duo_run *run);
 void duo_run_close(duo_run *run);
 const char *duo_run_folder(const duo_run *run);
 /** folder/NAME; borrowed until the next call. */

@@ -150,6 +150,15 @@ duo_status duo_recipe_parse(duo_recipe **recipe, const char *text, const char *w
  */
 char *duo_recipe_text(const duo_recipe *recipe);
 
+/** A key, as "stage.dense.steps", whose values differ, or a stage or domain that only one recipe
+ * has, with NULL for the other's value. `stage` is its number, SIZE_MAX outside of stages. */
+typedef void duo_recipe_change(void *context, size_t stage, const char *key, const char *before,
+                               const char *now);
+/** Tell of each difference, in the order of the text. Stages and domains are held against those of
+ * the same number. */
+void duo_recipe_changes(const duo_recipe *before, const duo_recipe *now, duo_recipe_change *tell,
+                        void *context);
+
 /** Every key with type, default and meaning, for `duo train --keys`. Static. */
 void duo_recipe_print_keys(void);
 

@@ -158,12 +158,13 @@ static duo_status make_folders(char *path)
     return status == DUO_OK ? make_folder(path) : status;
 }
 
-static duo_status enter_folder(duo_run *run, bool resume)
+static duo_status enter_folder(duo_run *run, duo_run_start start)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     run->folder_fd = open(run->folder, flags);
     if (run->folder_fd < 0 && errno == ENOENT) {
-        if (resume) return duo_fail(DUO_EINVAL, "%s: there is no run to resume", run->folder);
+        if (start == DUO_RUN_RESUME)
+            return duo_fail(DUO_EINVAL, "%s: there is no run to resume", run->folder);
         const duo_status status = make_folders(run->folder);
         if (status != DUO_OK) return status;
         run->folder_fd = open(run->folder, flags);
@@ -217,16 +218,16 @@ static duo_status remove_stale(const duo_run *run)
     return DUO_OK;
 }
 
-static duo_status check_start(const duo_run *run, bool resume)
+static duo_status check_start(duo_run *run, duo_run_start start)
 {
     listing steps = {0}, kept = {0};
     duo_status status = list(run, is_step, alphasort, &steps);
     if (status == DUO_OK) status = list(run, is_kept, alphasort, &kept);
     if (status != DUO_OK) goto done;
-    const bool has_any = steps.n + kept.n > 0;
-    if (resume && !has_any)
+    run->resumes = steps.n + kept.n > 0;
+    if (start == DUO_RUN_RESUME && !run->resumes)
         status = duo_fail(DUO_EINVAL, "%s: holds no checkpoint to resume from", run->folder);
-    if (!resume && has_any)
+    if (start == DUO_RUN_BEGIN && run->resumes)
         status = duo_fail(DUO_EINVAL,
                           "%s: holds checkpoints; go on with --resume, or choose another name",
                           run->folder);
@@ -237,7 +238,7 @@ done:
     return status;
 }
 
-duo_status duo_run_open(duo_run **out, const char *folder, size_t keep, bool resume)
+duo_status duo_run_open(duo_run **out, const char *folder, size_t keep, duo_run_start start)
 {
     assert(keep >= 1);
     *out = NULL;
@@ -253,18 +254,23 @@ duo_status duo_run_open(duo_run **out, const char *folder, size_t keep, bool res
         status = duo_fail(DUO_ENOMEM, "%s: no memory to open it", folder);
         goto done;
     }
-    if ((status = enter_folder(run, resume)) != DUO_OK) goto done;
+    if ((status = enter_folder(run, start)) != DUO_OK) goto done;
     if ((status = lock(run)) != DUO_OK) goto done;
     if ((status = remove_stale(run)) != DUO_OK) goto done;
-    if ((status = check_start(run, resume)) != DUO_OK) goto done;
+    if ((status = check_start(run, start)) != DUO_OK) goto done;
     /* A run that ended before its first checkpoint may have left lines. */
-    if (!resume && (status = duo_run_rewind_log(run, 0)) != DUO_OK) goto done;
+    if (!run->resumes && (status = duo_run_rewind_log(run, 0)) != DUO_OK) goto done;
     *out = run;
     run = NULL;
 
 done:
     duo_run_close(run);
     return status;
+}
+
+bool duo_run_resumes(const duo_run *run)
+{
+    return run->resumes;
 }
 
 void duo_run_close(duo_run *run)

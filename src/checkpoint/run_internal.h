@@ -19,6 +19,7 @@ struct duo_run {
     run_text waiting;  /* of the log, to be written */
     bool log_fails;    /* and has been warned of */
     bool log_doubtful; /* lines may not be on the disk although nothing says so any more */
+    bool resumes;      /* there were checkpoints */
     size_t keep;
     char *path; /* of the last duo_run_path */
     size_t path_room;

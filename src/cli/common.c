@@ -14,7 +14,7 @@
 
 /* ---------------------------------------------------------------- files */
 
-static bool is_folder(const char *path)
+bool duo_cli_is_folder(const char *path)
 {
     struct stat status;
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
@@ -24,7 +24,7 @@ duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint
 {
     char latest[2 * DUO_PATH_MAX];
     *checkpoint = NULL;
-    if (is_folder(path)) {
+    if (duo_cli_is_folder(path)) {
         const int n = snprintf(latest, sizeof latest, "%s/latest", path);
         if (n < 0 || (size_t)n >= sizeof latest)
             return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
@@ -145,7 +145,7 @@ duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
 duo_status duo_cli_check_folder(const char *path)
 {
     if (!path) return DUO_OK;
-    if (is_folder(path)) return duo_fail(DUO_EIO, "%s: is a folder", path);
+    if (duo_cli_is_folder(path)) return duo_fail(DUO_EIO, "%s: is a folder", path);
     const char *slash = strrchr(path, '/');
     const int n = slash == path ? 1 : slash ? (int)(slash - path) : 0;
     char folder[2 * DUO_PATH_MAX];

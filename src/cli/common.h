@@ -11,6 +11,8 @@
 
 /* ---------------------------------------------------------------- files */
 
+bool duo_cli_is_folder(const char *path);
+
 /** Open a checkpoint file, or the `latest` of a run folder. The caller closes *checkpoint, which is
  *  NULL on failure. */
 duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint);

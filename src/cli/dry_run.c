@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "duo/result.h"
 #include "duo/train.h"
+#include "training.h"
 
 /* "1.399 B", "59.0 M", "12.3 k" */
 static const char *quantity(char text[16], double value)
@@ -47,18 +50,34 @@ static double mebibytes(size_t bytes)
     return (double)bytes / (double)(1 << 20);
 }
 
-/* `grows`: the model gets routers, for which it is copied once, before the stage is set up. */
+/* What a stage needs beside the model's weights. `grows`: the model gets routers, for which it is
+ * copied once, before the stage is set up. */
+static size_t bytes_beside(const duo_stage_recipe *stage, const duo_params *params, bool grows)
+{
+    const size_t weights = duo_model_bytes(params), trainer = duo_trainer_bytes(params, stage);
+    return grows && weights > trainer ? weights : trainer;
+}
+
 static void print_stage(const duo_stage_recipe *stage, const duo_params *params, bool grows,
                         int width)
 {
     char tokens[16], trained[16];
-    const size_t weights = duo_model_bytes(params), trainer = duo_trainer_bytes(params, stage);
-    const size_t rest = grows && weights > trainer ? weights : trainer;
+    const size_t weights = duo_model_bytes(params), rest = bytes_beside(stage, params, grows);
     printf("%-*s  %-6s %9" PRIu64 " %12zu %10s %10s %12.1f %9.1f %9.1f\n", width, stage->name,
            duo_stage_kind_name(stage->kind), stage->steps, stage->batch_size * stage->seq_len,
            quantity(tokens, (double)stage->steps * (double)(stage->batch_size * stage->seq_len)),
            quantity(trained, (double)duo_params_count(params, duo_stage_trains(stage))),
            mebibytes(weights + rest), mebibytes(weights), mebibytes(rest));
+}
+
+/* The model as stage i has it. *grows: it gets other routers than it had before. */
+static duo_status enter_stage(duo_params *params, const duo_stage_recipe *stage, bool *grows)
+{
+    const duo_config config = duo_stage_config(stage, &params->config);
+    *grows = !duo_config_same_routers(&config, &params->config);
+    if (!*grows) return DUO_OK;
+    duo_params_free(params);
+    return duo_params_create(params, &config);
 }
 
 static duo_status print_stages(const duo_recipe *recipe, duo_params *params)
@@ -71,17 +90,68 @@ static duo_status print_stages(const duo_recipe *recipe, duo_params *params)
     printf("%-*s  %-6s %9s %12s %10s %10s %12s %9s %9s\n", width, "stage", "kind", "steps",
            "tokens/step", "tokens", "trains", "memory, MiB", "weights", "rest");
     for (size_t i = 0; i < recipe->n_stages; i++) {
-        const duo_stage_recipe *stage = &recipe->stages[i];
-        const duo_config config = duo_stage_config(stage, &params->config);
-        const bool grows = !duo_config_same_routers(&config, &params->config);
-        if (grows) {
-            duo_params_free(params);
-            const duo_status status = duo_params_create(params, &config);
-            if (status != DUO_OK) return status;
-        }
-        print_stage(stage, params, grows, width);
+        bool grows = false;
+        const duo_status status = enter_stage(params, &recipe->stages[i], &grows);
+        if (status != DUO_OK) return status;
+        print_stage(&recipe->stages[i], params, grows, width);
     }
     return DUO_OK;
+}
+
+/* ---------------------------------------------------------------- what will go wrong */
+
+static void warn_of_teacher(const duo_stage_recipe *stage)
+{
+    duo_store *file = NULL;
+    if (!stage->teacher[0]) return;
+    if (duo_routes_open(&file, stage->teacher) != DUO_OK)
+        duo_warn("stage %s: its teacher cannot be read yet: %s", stage->name, duo_message());
+    duo_store_close(file);
+}
+
+static void warn_of_untrained(const duo_stage_recipe *first)
+{
+    if (duo_stage_trains(first) & DUO_GROUP_BIT(DUO_GROUP_BIG)) return;
+    duo_warn("stage %s: nothing has trained the model before it; `init` starts from the weights of "
+             "another run",
+             first->name);
+}
+
+duo_status duo_cli_foresee(const duo_recipe *recipe)
+{
+    const double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    duo_params params = {0};
+    duo_status status = duo_params_create(&params, &recipe->model);
+    for (size_t i = 0; i < recipe->n_stages && status == DUO_OK; i++) {
+        const duo_stage_recipe *stage = &recipe->stages[i];
+        bool grows = false;
+        warn_of_teacher(stage);
+        status = enter_stage(&params, stage, &grows);
+        if (status != DUO_OK) break;
+        const double bytes =
+            (double)duo_model_bytes(&params) + (double)bytes_beside(stage, &params, grows);
+        if (machine > 0 && bytes > machine)
+            duo_warn("stage %s: needs %.0f MiB, this machine has %.0f; a smaller micro_batch needs "
+                     "less",
+                     stage->name, bytes / 0x1p20, machine / 0x1p20);
+    }
+    if (recipe->n_stages > 0 && !recipe->init[0]) warn_of_untrained(&recipe->stages[0]);
+    duo_params_free(&params);
+    return status;
+}
+
+/* The files that are there already fit. */
+static duo_status check_files(const duo_recipe *recipe)
+{
+    duo_tokens *tokens = NULL;
+    duo_checkpoint *from = NULL;
+    duo_status status = DUO_OK;
+    if (recipe->tokens[0] && access(recipe->tokens, F_OK) == 0)
+        status = duo_training_open_tokens(&tokens, recipe);
+    if (status == DUO_OK && recipe->init[0]) status = duo_training_open_init(&from, recipe, tokens);
+    duo_checkpoint_close(from);
+    duo_tokens_close(tokens);
+    return status;
 }
 
 duo_status duo_cli_dry_run(const duo_recipe *recipe)
@@ -95,6 +165,8 @@ duo_status duo_cli_dry_run(const duo_recipe *recipe)
     print_parameters(&params);
     print_flops(&recipe->model);
     status = print_stages(recipe, &params);
+    if (status == DUO_OK) status = duo_cli_foresee(recipe);
+    if (status == DUO_OK) status = check_files(recipe);
 
 done:
     duo_params_free(&params);

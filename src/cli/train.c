@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "common.h"
 #include "dry_run.h"
 #include "duo/kernels.h"
 #include "options.h"
@@ -20,19 +21,35 @@ static duo_status resolve_vocabulary(duo_recipe *recipe, const char *path)
     return status;
 }
 
-static duo_status train(duo_recipe *recipe, const char *checkpoints, bool resume,
+/* Where a run is, and how it goes on. */
+typedef struct run_place {
+    char folder[2 * DUO_PATH_MAX], recipe[2 * DUO_PATH_MAX];
+    duo_run_start start;
+} run_place;
+
+/* RECIPE may be the folder of a run, which then goes on with its own. */
+static duo_status find_run(run_place *place, const char *path)
+{
+    if (!duo_cli_is_folder(path)) {
+        snprintf(place->recipe, sizeof place->recipe, "%s", path);
+        return DUO_OK;
+    }
+    if (place->start == DUO_RUN_BEGIN)
+        return duo_fail(DUO_EINVAL, "%s: is a folder; --resume goes on with the run in it", path);
+    const int n = snprintf(place->recipe, sizeof place->recipe, "%s/recipe.conf", path);
+    snprintf(place->folder, sizeof place->folder, "%s", path);
+    return n > 0 && (size_t)n < sizeof place->recipe
+               ? DUO_OK
+               : duo_fail(DUO_EINVAL, "%s: the path is too long", path);
+}
+
+static duo_status train(duo_recipe *recipe, const char *folder, duo_run_start start,
                         bool detect_anomaly)
 {
-    char folder[2 * DUO_PATH_MAX];
     duo_training training = {.detect_anomaly = detect_anomaly};
     bool interrupted = false;
-    const int length = snprintf(folder, sizeof folder, "%s/%s", checkpoints, recipe->name);
-    if (length < 0 || (size_t)length >= sizeof folder) {
-        duo_recipe_free(recipe);
-        return duo_fail(DUO_EINVAL, "--checkpoints: a path of %zu bytes is too long",
-                        strlen(checkpoints));
-    }
-    duo_status status = duo_training_open(&training, recipe, folder, resume);
+    duo_status status = duo_training_open(&training, recipe, folder, start);
+    if (status == DUO_OK && !duo_run_resumes(training.run)) status = duo_cli_foresee(recipe);
     if (status == DUO_OK) status = duo_training_run(&training, &interrupted);
     if (status == DUO_OK && interrupted && training.progress.step == 0)
         fputs("stopped before the first step: there is nothing to save\n", stderr);
@@ -58,13 +75,17 @@ duo_status duo_cli_train(int argc, char **argv)
 {
     const char *path = NULL, *checkpoints = "checkpoints";
     duo_list overrides = {0};
-    bool resume = false, detect_anomaly = false, dry_run = false, keys = false, help = false;
+    bool resume = false, either = false, detect_anomaly = false, dry_run = false, keys = false;
+    bool help = false;
+    run_place place = {.start = DUO_RUN_BEGIN};
     const duo_option options[] = {
         {"--set", "KEY=VALUE",
          "override a key of the recipe, as in stage.router.budget=4; repeatable",
          DUO_OPTION_REPEATED, &overrides, 0, 0},
         {"--resume", NULL, "continue from the newest checkpoint that verifies", DUO_OPTION_FLAG,
          &resume, 0, 0},
+        {"--auto-resume", NULL, "so where there is a checkpoint, else begin: for scripts",
+         DUO_OPTION_FLAG, &either, 0, 0},
         {"--detect-anomaly", NULL,
          "look at every kernel's output, and name the first that is not finite", DUO_OPTION_FLAG,
          &detect_anomaly, 0, 0},
@@ -76,7 +97,7 @@ duo_status duo_cli_train(int argc, char **argv)
          DUO_OPTION_FLAG, &keys, 0, 0},
     };
     const duo_positional positionals[] = {
-        {"RECIPE", "the experiment, a .conf file", &path, NULL, true},
+        {"RECIPE", "the experiment, a .conf file; to resume, or a run's folder", &path, NULL, true},
     };
     const duo_command command = {
         .name = "train",
@@ -101,6 +122,9 @@ duo_status duo_cli_train(int argc, char **argv)
         status = duo_fail(DUO_EUSAGE, "RECIPE is missing; see duo train --help");
         goto done;
     }
+    place.start = either ? DUO_RUN_EITHER : resume ? DUO_RUN_RESUME : DUO_RUN_BEGIN;
+    if ((status = find_run(&place, path)) != DUO_OK) goto done;
+    path = place.recipe;
     if ((status = duo_recipe_load(&recipe, path, overrides.text, overrides.n)) != DUO_OK) goto done;
     if ((status = resolve_vocabulary(recipe, path)) != DUO_OK) goto done;
     if ((status = duo_config_check(&recipe->model, path)) != DUO_OK) goto done;
@@ -109,7 +133,16 @@ duo_status duo_cli_train(int argc, char **argv)
         status = duo_cli_dry_run(recipe);
         goto done;
     }
-    status = train(recipe, checkpoints, resume, detect_anomaly);
+    if (!place.folder[0]) {
+        const size_t room = sizeof place.folder;
+        const int n = snprintf(place.folder, room, "%s/%s", checkpoints, recipe->name);
+        if (n < 0 || (size_t)n >= room) {
+            status = duo_fail(DUO_EINVAL, "--checkpoints: a path of %zu bytes is too long",
+                              strlen(checkpoints));
+            goto done;
+        }
+    }
+    status = train(recipe, place.folder, place.start, detect_anomaly);
     recipe = NULL; /* owned by the training */
 
 done:

@@ -10,48 +10,84 @@
 
 /* ---------------------------------------------------------------- opening */
 
-static duo_status open_tokens(duo_training *s)
+duo_status duo_training_open_tokens(duo_tokens **tokens, const duo_recipe *recipe)
 {
-    const duo_recipe *recipe = s->recipe;
+    *tokens = NULL;
     if (recipe->tokens[0] == '\0')
         return duo_fail(DUO_EINVAL, "recipe %s: data.tokens names no token file", recipe->name);
-    duo_status status = duo_tokens_open(&s->tokens, recipe->tokens);
-    if (status == DUO_OK) status = duo_tokens_check_tokenizer(s->tokens);
+    duo_status status = duo_tokens_open(tokens, recipe->tokens);
+    if (status == DUO_OK) status = duo_tokens_check_tokenizer(*tokens);
     if (status != DUO_OK) return status;
-    const size_t vocab = duo_tokens_vocab_size(s->tokens);
+    const size_t vocab = duo_tokens_vocab_size(*tokens);
     if (vocab != recipe->model.vocab_size)
         return duo_fail(DUO_EINVAL, "%s: has a vocabulary of %zu, the recipe's model of %zu",
                         recipe->tokens, vocab, recipe->model.vocab_size);
     for (size_t i = 0; i < recipe->n_domains; i++)
-        if (duo_tokens_find_domain(s->tokens, recipe->domains[i].name) < 0)
+        if (duo_tokens_find_domain(*tokens, recipe->domains[i].name) < 0)
             return duo_fail(DUO_EINVAL, "%s: has no domain %s", recipe->tokens,
                             recipe->domains[i].name);
     return DUO_OK;
 }
 
-/* The first line in which two recipes differ, for people to read. */
-static void warn_of_changes(const char *now, const char *before, const char *path)
+/* What has changed, for people to read, and whether the run may go on with it. */
+typedef struct recipe_changes {
+    const duo_progress *progress;
+    size_t n, used;
+    char text[512];
+    char over[128]; /* a key of a stage that is over, and its values */
+} recipe_changes;
+
+static void add_change(void *context, size_t stage, const char *key, const char *before,
+                       const char *now)
 {
-    while (*now && *before) {
-        const size_t n = strcspn(now, "\n"), b = strcspn(before, "\n");
-        if (n != b || strncmp(now, before, n) != 0) {
-            duo_warn("the recipe has changed since %s: '%.*s' was '%.*s'", path, (int)n, now,
-                     (int)b, before);
-            return;
-        }
-        now += n + (now[n] == '\n');
-        before += b + (before[b] == '\n');
-    }
+    recipe_changes *c = context;
+    char text[sizeof c->over];
+    if (before && now)
+        snprintf(text, sizeof text, "%s was %s and is %s", key, before, now);
+    else
+        snprintf(text, sizeof text, "%s is %s", key, before ? "not there any more" : "new");
+    if (stage < c->progress->stage && !c->over[0]) memcpy(c->over, text, sizeof text);
+    const size_t room = sizeof c->text - c->used;
+    const int n = snprintf(c->text + c->used, room, "%s%s", c->n > 0 ? "; " : "", text);
+    c->used = n > 0 && (size_t)n < room ? c->used + (size_t)n : sizeof c->text - 1;
+    c->n++;
 }
 
-static duo_status check_tokenizer(const duo_training *s, const duo_checkpoint *from)
+/* What is over stays as it was; the rest may change. */
+static duo_status check_changes(const duo_training *s, const duo_checkpoint *from)
+{
+    const char *path = duo_checkpoint_path(from);
+    const duo_progress *progress = duo_checkpoint_progress(from);
+    const duo_stage_recipe *stage = &s->recipe->stages[progress->stage];
+    recipe_changes changes = {.progress = progress};
+    duo_recipe *before = NULL;
+    const duo_status status = duo_recipe_parse(&before, duo_checkpoint_recipe(from), path, NULL, 0);
+    if (status == DUO_ENOMEM) return status;
+    if (status == DUO_OK)
+        duo_recipe_changes(before, s->recipe, add_change, &changes);
+    else
+        duo_warn("%s", duo_message());
+    duo_recipe_free(before);
+    if (changes.over[0])
+        return duo_fail(DUO_EINVAL, "%s: %s, but that stage is over; resume with the run's recipe",
+                        path, changes.over);
+    if (progress->stage_step > stage->steps)
+        return duo_fail(DUO_EINVAL,
+                        "%s: stands at step %" PRIu64 " of stage %s, which has %" PRIu64
+                        " in the recipe; resume with the run's recipe",
+                        path, progress->stage_step, stage->name, stage->steps);
+    if (changes.n > 0) duo_warn("the recipe has changed since %s: %s", path, changes.text);
+    return DUO_OK;
+}
+
+static duo_status check_tokenizer(const duo_tokens *tokens, const duo_checkpoint *from)
 {
     size_t bytes = 0, own_bytes = 0;
     const void *tokenizer = duo_checkpoint_tokenizer(from, &bytes);
-    const void *own = duo_tokens_tokenizer(s->tokens, &own_bytes);
+    const void *own = duo_tokens_tokenizer(tokens, &own_bytes);
     if (bytes == own_bytes && memcmp(tokenizer, own, bytes) == 0) return DUO_OK;
     return duo_fail(DUO_EINVAL, "%s: was trained with another tokenizer than that of %s",
-                    duo_checkpoint_path(from), s->recipe->tokens);
+                    duo_checkpoint_path(from), duo_tokens_path(tokens));
 }
 
 /* A changed recipe may go on as long as it means the same model at the same stage. */
@@ -71,9 +107,9 @@ static duo_status check_resumable(const duo_training *s)
             DUO_EINVAL,
             "%s: was saved in stage %s, number %zu, which the recipe does not have there", path,
             duo_checkpoint_stage(from), progress->stage + 1);
-    const duo_status status = check_tokenizer(s, from);
+    duo_status status = check_tokenizer(s->tokens, from);
+    if (status == DUO_OK) status = check_changes(s, from);
     if (status != DUO_OK) return status;
-    warn_of_changes(s->recipe_text, duo_checkpoint_recipe(from), path);
     const char *isa = duo_isa_name(duo_kernels_isa());
     if (strcmp(isa, duo_checkpoint_isa(from)) != 0)
         duo_warn("%s: was trained with %s kernels, this process uses %s: results may differ in the "
@@ -96,17 +132,23 @@ static duo_status restore(duo_training *s)
     return duo_run_rewind_log(s->run, s->progress.step);
 }
 
+duo_status duo_training_open_init(duo_checkpoint **from, const duo_recipe *recipe,
+                                  const duo_tokens *tokens)
+{
+    duo_status status = duo_cli_open_checkpoint(recipe->init, from);
+    if (status != DUO_OK) return status;
+    const char *key = duo_config_difference(duo_checkpoint_config(*from), &recipe->model);
+    if (key)
+        return duo_fail(DUO_EINVAL, "%s: model.%s differs from the recipe's",
+                        duo_checkpoint_path(*from), key);
+    return tokens ? check_tokenizer(tokens, *from) : DUO_OK;
+}
+
 /* Weights of another run, routers included; its progress and moments stay behind. */
-static duo_status begin_from(duo_training *s, const char *path)
+static duo_status begin_from_init(duo_training *s)
 {
     duo_checkpoint *from = NULL;
-    duo_status status = duo_cli_open_checkpoint(path, &from);
-    if (status != DUO_OK) return status;
-    const char *key = duo_config_difference(duo_checkpoint_config(from), &s->recipe->model);
-    if (key)
-        status = duo_fail(DUO_EINVAL, "%s: model.%s differs from the recipe's",
-                          duo_checkpoint_path(from), key);
-    if (status == DUO_OK) status = check_tokenizer(s, from);
+    duo_status status = duo_training_open_init(&from, s->recipe, s->tokens);
     if (status == DUO_OK) status = duo_checkpoint_model(from, &s->model);
     if (status == DUO_OK)
         fprintf(stderr, "starting from the weights of %s\n", duo_checkpoint_path(from));
@@ -116,13 +158,14 @@ static duo_status begin_from(duo_training *s, const char *path)
 
 static duo_status begin(duo_training *s)
 {
-    if (s->recipe->init[0] != '\0') return begin_from(s, s->recipe->init);
+    if (s->recipe->init[0] != '\0') return begin_from_init(s);
     const duo_status status = duo_model_create(&s->model, &s->recipe->model);
     if (status == DUO_OK) duo_model_init(s->model, DUO_ALL_GROUPS, s->recipe->seed);
     return status;
 }
 
-duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *folder, bool resume)
+duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *folder,
+                             duo_run_start start)
 {
     s->recipe = recipe;
     s->started = duo_cli_seconds();
@@ -130,9 +173,9 @@ duo_status duo_training_open(duo_training *s, duo_recipe *recipe, const char *fo
         return duo_fail(DUO_EINVAL, "recipe %s: has no stage to run", recipe->name);
     s->recipe_text = duo_recipe_text(recipe);
     if (!s->recipe_text) return duo_fail(DUO_ENOMEM, "no memory for the recipe's text");
-    duo_status status = open_tokens(s);
-    if (status == DUO_OK) status = duo_run_open(&s->run, folder, recipe->keep, resume);
-    if (status == DUO_OK) status = resume ? restore(s) : begin(s);
+    duo_status status = duo_training_open_tokens(&s->tokens, recipe);
+    if (status == DUO_OK) status = duo_run_open(&s->run, folder, recipe->keep, start);
+    if (status == DUO_OK) status = duo_run_resumes(s->run) ? restore(s) : begin(s);
     /* For people: each checkpoint holds its own. */
     if (status == DUO_OK) status = duo_run_write(s->run, "recipe.conf", s->recipe_text);
     if (status == DUO_OK) s->peak = duo_kernels_peak(DUO_FP32);

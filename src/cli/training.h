@@ -30,7 +30,14 @@ typedef struct duo_training {
  * calls duo_training_close in every case. The recipe becomes its own.
  */
 duo_status duo_training_open(duo_training *training, duo_recipe *recipe, const char *folder,
-                             bool resume);
+                             duo_run_start start);
+/** The recipe's token file, which fits its model and domains. The caller closes *tokens, in every
+ * case. */
+duo_status duo_training_open_tokens(duo_tokens **tokens, const duo_recipe *recipe);
+/** The checkpoint or run that `init` names, which fits the recipe's model and, unless it is NULL,
+ * the token file. The caller closes *from, in every case. */
+duo_status duo_training_open_init(duo_checkpoint **from, const duo_recipe *recipe,
+                                  const duo_tokens *tokens);
 /** The next stage's start, in progress. */
 void duo_training_next_stage(duo_training *training);
 
