@@ -67,6 +67,35 @@ START_TEST(documents_become_tokens)
 }
 END_TEST
 
+/* Files of other content, so that only their documents are the same. */
+START_TEST(copies_of_documents_are_left_out)
+{
+    static const char *const twice[] = {"prose.jsonl", "again.jsonl"},
+                             *const leaking[] = {"code.jsonl", "leak.jsonl"},
+                             *const all_held[] = {"leak.jsonl"};
+    static const duo_source_domain repeated[] = {{"prose", twice, 2, NULL, 0},
+                                                 {"code", leaking, 2, code_held, 1}};
+    static const duo_source_domain nothing[] = {{"code", all_held, 1, code_held, 1}};
+    duo_prepare prepare = two_domains();
+    duo_prepare_summary once, summary;
+    ok(duo_prepare_run(&prepare, &once));
+    write_jsonl("again.jsonl", 0, 10);
+    write_jsonl("leak.jsonl", 201, 1);
+    prepare.output = "copies.h5";
+    prepare.domains = repeated;
+    ok(duo_prepare_run(&prepare, &summary));
+    for (duo_split split = DUO_TRAIN; split <= DUO_HELD_OUT; split++) {
+        ck_assert_uint_eq(summary.documents[split], once.documents[split]);
+        ck_assert_uint_eq(summary.tokens[split], once.tokens[split]);
+    }
+    prepare.output = "nothing.h5";
+    prepare.domains = nothing;
+    prepare.n_domains = 1;
+    refused(duo_prepare_run(&prepare, &summary), DUO_EINVAL,
+            "domain code: all that is to be trained on is held out");
+}
+END_TEST
+
 START_TEST(outputs_are_made_once)
 {
     duo_prepare prepare = two_domains(), other = prepare;
@@ -279,6 +308,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         documents_become_tokens,
+        copies_of_documents_are_left_out,
         outputs_are_made_once,
         vocabularies_see_the_training_text_alone,
         a_single_document_is_cut_at_a_paragraph,

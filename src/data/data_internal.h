@@ -63,6 +63,16 @@ duo_status data_corpus_read(data_corpus *corpus, const char *path, size_t domain
 /** Cut document i in two: its first `at` bytes stay, the rest becomes the document behind it. */
 duo_status data_corpus_cut(data_corpus *corpus, size_t i, uint64_t at);
 
+/**
+ * Drop copies of documents and say for each of the others whether it is held out: a file that is
+ * given as such, a draw of whole documents, or the end of a single one. DUO_EINVAL when a domain
+ * has too little text.
+ */
+duo_status data_split(data_corpus *corpus, const char *text, const duo_prepare *prepare);
+/** The last place in text, above least and up to most, behind which a paragraph begins, or else a
+ * line, a word, a character. */
+size_t data_find_cut(const char *text, size_t least, size_t most);
+
 /* ---------------------------------------------------------------- tokenizer */
 
 /** The next line of training text; false at the end. Borrowed until the next call. */

@@ -205,78 +205,6 @@ static duo_status check_existing(const job *j, duo_prepare_summary *summary)
     return status;
 }
 
-/* ---------------------------------------------------------------- split */
-
-/* The last place in text, above least and up to most, behind which a paragraph begins, or else a
- * line, a word, a character. */
-static size_t find_cut(const char *text, size_t least, size_t most)
-{
-    static const char *const ends[] = {"\n\n", "\n", " "};
-    for (size_t e = 0; e < sizeof ends / sizeof *ends; e++) {
-        const size_t length = strlen(ends[e]);
-        for (size_t at = most; at > least && at >= length; at--)
-            if (memcmp(text + at - length, ends[e], length) == 0) return at;
-    }
-    while (most > 0 && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
-    return most;
-}
-
-static duo_status cut_document(job *j, size_t i, const char *domain)
-{
-    const data_document *document = &j->corpus.documents[i];
-    const double fraction = j->prepare->held_out_fraction, bytes = (double)document->bytes;
-    const size_t least = fraction < 0.5 ? (size_t)(bytes * (1.0 - 2.0 * fraction)) : 0;
-    const size_t at =
-        find_cut(j->text + document->start, least, (size_t)(bytes * (1.0 - fraction)));
-    if (at == 0)
-        return duo_fail(DUO_EINVAL, "domain %s: too little text to hold any of it out", domain);
-    duo_warn("domain %s is a single document: its last %.1f %% are held out", domain,
-             100.0 * (1.0 - (double)at / bytes));
-    const duo_status status = data_corpus_cut(&j->corpus, i, at);
-    if (status == DUO_OK) j->corpus.documents[i + 1].split = DUO_HELD_OUT;
-    return status;
-}
-
-/* Each document by its own draw, but at least one on either side. */
-static void draw_documents(job *j, size_t first, size_t n)
-{
-    double least = 2.0, most = -1.0;
-    data_document *documents = j->corpus.documents + first, *lowest = documents,
-                  *highest = documents;
-    for (size_t i = 0; i < n; i++) {
-        const double u = duo_uniform(
-            duo_random(j->prepare->seed, DUO_RNG_SPLIT, (duo_place){.step = i}).word[0]);
-        if (u < j->prepare->held_out_fraction) documents[i].split = DUO_HELD_OUT;
-        if (u < least) {
-            least = u;
-            lowest = &documents[i];
-        }
-        if (u > most) {
-            most = u;
-            highest = &documents[i];
-        }
-    }
-    lowest->split = DUO_HELD_OUT;
-    highest->split = DUO_TRAIN;
-}
-
-static duo_status split_documents(job *j)
-{
-    duo_status status = DUO_OK;
-    for (size_t first = 0, n = 0; first < j->corpus.n_documents && status == DUO_OK; first += n) {
-        const size_t d = j->corpus.documents[first].domain;
-        const duo_source_domain *domain = &j->prepare->domains[d];
-        n = 1;
-        while (first + n < j->corpus.n_documents && j->corpus.documents[first + n].domain == d) n++;
-        if (domain->n_held_out > 0) continue;
-        if (n > 1)
-            draw_documents(j, first, n);
-        else if ((status = cut_document(j, first, domain->name)) == DUO_OK)
-            n = 2;
-    }
-    return status;
-}
-
 /* ---------------------------------------------------------------- vocabulary */
 
 /* Text that is enough for each piece of a vocabulary: a corpus larger than this is sampled, since
@@ -296,7 +224,7 @@ typedef struct line_cursor {
 /* Bytes to take of a line that may be longer than training accepts. */
 static size_t line_part(const char *line, size_t bytes)
 {
-    return bytes <= DATA_MAX_LINE ? bytes : find_cut(line, DATA_MAX_LINE / 2, DATA_MAX_LINE);
+    return bytes <= DATA_MAX_LINE ? bytes : data_find_cut(line, DATA_MAX_LINE / 2, DATA_MAX_LINE);
 }
 
 static bool next_line(void *context, const char **line, size_t *bytes)
@@ -426,7 +354,7 @@ static duo_status summarize(duo_prepare_summary *summary, const char *path)
 
 static duo_status make_output(job *j)
 {
-    duo_status status = split_documents(j);
+    duo_status status = data_split(&j->corpus, j->text, j->prepare);
     if (status == DUO_OK && !j->tokenizer) status = train_tokenizer(j);
     if (status == DUO_OK)
         status = data_encode(j->streams, &j->corpus, j->text, j->tokenizer, j->prepare);
