@@ -146,6 +146,9 @@ if [ -w /dev/full ]; then
 fi
 expect 0 '' sh -c "'$duo' inspect again.h5 --values /train/tokens | :"
 
+expect 2 'duo probe: --tau: does nothing without --gumbel' "$duo" probe none --output p.h5 --tau 2
+expect 1 "duo: --match: nothing that was asked for has 'spoon' in its name" \
+    "$duo" bench --quick --only kernels --match spoon --threads 1
 # Threads that are bound keep a place each.
 if [ "$(nproc)" -gt 1 ]; then
     bound=$(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_PROC_BIND=true OMP_NUM_THREADS=2 \

@@ -145,11 +145,16 @@ begins 1 'duo: v.h5: holds results with values best, wanted is same' \
     oracle m.h5 --tokens tokens.h5 --windows 3 --budget 2 --values same --output v.h5
 oracle --windows 3 --along random:0.5 --values same --output along.h5
 shows 'random:0.5 over small,big, budget none of 5 layers'
-says 2 "duo oracle: --values: 'good' is neither best nor same" oracle m.h5 --values good
+says 2 "duo oracle: --values: 'good' is neither best nor same" oracle m.h5 --values good --output w.h5
 says 2 'duo oracle: --along: names the routes whose --values are wanted' oracle m.h5 --along big
-says 2 'duo oracle: --values: need the exact method' oracle m.h5 --values best --method beam:2
+says 2 'duo oracle: --values: need the exact method' \
+    oracle m.h5 --values best --method beam:2 --output w.h5
 says 2 'duo oracle: --values: are of one search in committed context, without --control' \
-    oracle m.h5 --values best --control
+    oracle m.h5 --values best --control --output w.h5
+says 2 'duo oracle: --values: does nothing without --output' oracle m.h5 --values best
+says 2 'duo oracle: --random: does nothing without --compare' oracle m.h5 --random 5
+says 2 'duo oracle: --reference: does nothing without --context reference' \
+    oracle m.h5 --tokens tokens.h5 --reference BSBSB
 
 # Multiple choice.
 says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl

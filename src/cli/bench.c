@@ -246,6 +246,9 @@ static duo_status run(const duo_bench_setting *setting, const bool wanted[DUO_BE
     for (size_t p = 0; p < DUO_BENCH_PARTS && status == DUO_OK; p++)
         if (wanted[p]) status = duo_bench_run(bench, (duo_bench_part)p);
     duo_bench_free(bench);
+    if (status == DUO_OK && setting->match && !r->started)
+        status = duo_fail(DUO_EINVAL, "--match: nothing that was asked for has '%s' in its name",
+                          setting->match);
     if (status == DUO_OK && json) status = write_json(json, &machine, r);
     return status;
 }

@@ -17,6 +17,12 @@ static duo_status read_targets(duo_calibration *calibration, const calibrate_opt
 {
     const bool told = duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET);
     bool any = false;
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (o->n_big >= 0 && o->target[m] >= 0)
+            return duo_fail(DUO_EUSAGE, "--budget and --target-%s exclude each other",
+                            duo_module_name(m));
+    if (o->n_big > (double)config->n_layers)
+        return duo_fail(DUO_EUSAGE, "--budget: %s has %zu layers", o->checkpoint, config->n_layers);
     memcpy(calibration->target, o->target, sizeof calibration->target);
     if (o->n_big >= 0) calibration->target[DUO_BIG] = o->n_big / (double)config->n_layers;
     for (duo_module m = 0; m < DUO_MODULES; m++) {
@@ -26,6 +32,15 @@ static duo_status read_targets(duo_calibration *calibration, const calibrate_opt
             return duo_fail(DUO_EUSAGE, "%s: its routers cannot give %s a share of %g",
                             o->checkpoint, duo_module_name(m), calibration->target[m]);
     }
+    double sum = 0;
+    bool all = true; /* modules have a target */
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        if (!duo_module_in(config->router_modules, m)) continue;
+        all = all && calibration->target[m] >= 0;
+        sum += calibration->target[m] > 0 ? calibration->target[m] : 0;
+    }
+    if (sum > 1 + 1e-6 || (all && sum < 1 - 1e-6))
+        return duo_fail(DUO_EUSAGE, "--target-MODULE: the shares sum to %g, not to 1", sum);
     calibration->budget_max = (double)config->n_layers;
     if (told && any)
         return duo_fail(DUO_EUSAGE,

@@ -285,6 +285,16 @@ static duo_status measure_row(compare_run *c, const wanted_row *wanted)
     return status;
 }
 
+static duo_status check_against(const compare_options *o)
+{
+    if (!o->against) return DUO_OK;
+    for (size_t i = 0; i < o->rows.n; i++) {
+        const size_t n = strcspn(o->rows.text[i], ":");
+        if (strlen(o->against) == n && strncmp(o->rows.text[i], o->against, n) == 0) return DUO_OK;
+    }
+    return duo_fail(DUO_EUSAGE, "--against: no --row has the name '%s'", o->against);
+}
+
 static duo_status measure_rows(compare_run *c)
 {
     const duo_list *rows = &c->options->rows;
@@ -296,6 +306,7 @@ static duo_status measure_rows(compare_run *c)
             status = duo_fail(DUO_EUSAGE, "--row: %s: there is no --budget %zu", rows->text[i],
                               wanted.big);
     }
+    if (status == DUO_OK) status = check_against(c->options);
     if (status == DUO_OK) status = measure_yardsticks(c);
     for (size_t i = 0; i < rows->n && status == DUO_OK; i++) {
         read_row(&wanted, rows->text[i], c->table.L);
@@ -309,7 +320,7 @@ static duo_status measure_rows(compare_run *c)
 static duo_status create_table(compare_run *c)
 {
     duo_comparison *t = &c->table;
-    t->against = c->options->against;
+    t->against = c->options->against ? c->options->against : "plain";
     t->rows = calloc(t->n_budgets + c->options->rows.n, sizeof *t->rows);
     t->fixed = calloc(4 * (t->L + 1), sizeof *t->fixed);
     if (!t->rows || !t->fixed) return duo_fail(DUO_ENOMEM, "no memory for the table");
@@ -370,7 +381,7 @@ static duo_status compare(const compare_options *options, int argc, char **argv)
 
 duo_status duo_cli_compare(int argc, char **argv)
 {
-    compare_options o = {.windows.n = 256, .batch = 8, .seed = 1, .against = "plain"};
+    compare_options o = {.windows.n = 256, .batch = 8, .seed = 1};
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "the model whose routers are compared, without them", &o.checkpoint, NULL,

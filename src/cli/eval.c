@@ -262,7 +262,9 @@ static duo_status write_json(const evaluation *e)
 static duo_status answer_choices(const evaluation *e)
 {
     const eval_options *o = e->options;
-    if (o->routes_out) return duo_fail(DUO_EUSAGE, "--choices and --routes-out exclude each other");
+    const char *extra = o->routes_out ? "--routes-out" : o->usage ? "--usage" : "--layers";
+    if (o->routes_out || o->usage || o->layers)
+        return duo_fail(DUO_EUSAGE, "--choices and %s exclude each other", extra);
     const duo_policy **policies = calloc(e->n, sizeof *policies);
     if (!policies) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", e->n);
     for (size_t i = 0; i < e->n; i++) policies[i] = &e->measured[i].policy;

@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,8 +145,30 @@ static const duo_option *find_option(const duo_command *command, const char *tex
     return NULL;
 }
 
+/* Options that stand on the line: a bit each. */
+typedef uint64_t option_set;
+enum { MOST_OPTIONS = 64 };
+
+static bool has(const duo_command *command, option_set given, const char *name)
+{
+    const duo_option *option = find_option(command, name, strlen(name));
+    assert(option);
+    return (given >> (option - command->options) & 1) != 0;
+}
+
+static duo_status check_needs(const duo_command *command, option_set given)
+{
+    for (size_t i = 0; i < command->n_needs; i++) {
+        const duo_option_need *need = &command->needs[i];
+        if (has(command, given, need->name) && !has(command, given, need->other))
+            return duo_fail(DUO_EUSAGE, "%s: does nothing without %s", need->name, need->other);
+    }
+    return DUO_OK;
+}
+
 /* Read the option at argv[*i] and its value; *i moves to the last argument used. */
-static duo_status take_option(const duo_command *command, int argc, char **argv, int *i)
+static duo_status take_option(const duo_command *command, int argc, char **argv, int *i,
+                              option_set *given)
 {
     char *text = argv[*i];
     const size_t length = strcspn(text, "=");
@@ -153,6 +176,7 @@ static duo_status take_option(const duo_command *command, int argc, char **argv,
     if (!option)
         return duo_fail(DUO_EUSAGE, "%.*s: no such option; see duo %s --help", (int)length, text,
                         command->name);
+    *given |= (option_set)1 << (option - command->options);
     const bool inlined = text[length] == '=';
     if (option->kind == DUO_OPTION_FLAG) {
         if (inlined) return duo_fail(DUO_EUSAGE, "%s: takes no value", option->name);
@@ -206,19 +230,22 @@ duo_status duo_options_parse(const duo_command *command, int argc, char **argv, 
         print_help(command);
         return DUO_OK;
     }
+    assert(command->n_options <= MOST_OPTIONS);
     size_t taken = 0; /* positionals that have their value */
+    option_set given = 0;
     bool options_end = false;
     for (int i = 1; i < argc; i++) {
         duo_status status = DUO_OK;
         if (!options_end && strcmp(argv[i], "--") == 0)
             options_end = true;
         else if (!options_end && argv[i][0] == '-' && argv[i][1] != '\0')
-            status = take_option(command, argc, argv, &i);
+            status = take_option(command, argc, argv, &i, &given);
         else
             status = take_positional(command, &taken, argv[i], argc);
         if (status != DUO_OK) return status;
     }
-    if (taken == command->n_positionals) return DUO_OK;
+    const duo_status status = check_needs(command, given);
+    if (status != DUO_OK || taken == command->n_positionals) return status;
     const duo_positional *next = &command->positionals[taken];
     if (next->optional || (!next->value && next->rest->n > 0)) return DUO_OK;
     return duo_fail(DUO_EUSAGE, "%s is missing; see duo %s --help", next->name, command->name);

@@ -57,6 +57,11 @@ typedef struct duo_positional {
     bool optional;
 } duo_positional;
 
+/** `name` does nothing without `other`: it is refused. */
+typedef struct duo_option_need {
+    const char *name, *other;
+} duo_option_need;
+
 typedef struct duo_command {
     const char *name;        /**< "eval" */
     const char *description; /**< what it does, one or more full lines without a final newline */
@@ -65,6 +70,8 @@ typedef struct duo_command {
     size_t n_positionals;
     const duo_option *options;
     size_t n_options;
+    const duo_option_need *needs;
+    size_t n_needs;
 } duo_command;
 
 /**

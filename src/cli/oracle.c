@@ -37,7 +37,6 @@ duo_status duo_cli_oracle(int argc, char **argv)
 {
     duo_oracle_options o = {.precision = "fp32",
                             .budget = "none",
-                            .reference = "big",
                             .method = "exact",
                             .goal = "target",
                             .modules = "small,big",
@@ -101,8 +100,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
          &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.windows.T, 1, 1e9},
-        {"--max-tokens", "N", "fewer windows, so that there are no more tokens", DUO_OPTION_SIZE,
-         &o.windows.max_tokens, 1, 1e12},
+        {"--max-tokens", "N", "fewer windows, one at least, so that there are no more tokens",
+         DUO_OPTION_SIZE, &o.windows.max_tokens, 1, 1e12},
         {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
          DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "S", "of drawn targets and random patterns (default 1)", DUO_OPTION_U64, &o.seed,
@@ -117,6 +116,12 @@ duo_status duo_cli_oracle(int argc, char **argv)
         {"--max-nodes", "N", "states of a layer held at a time (default: what 512 MiB hold)",
          DUO_OPTION_SIZE, &o.max_nodes, 1, 1e7},
     };
+    const duo_option_need needs[] = {
+        {"--values", "--output"},
+        {"--fixed", "--compare"},
+        {"--fixed-windows", "--compare"},
+        {"--random", "--compare"},
+    };
     const duo_command command = {
         .name = "oracle",
         .description =
@@ -128,6 +133,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .needs = needs,
+        .n_needs = sizeof needs / sizeof *needs,
     };
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status == DUO_OK && !help) {

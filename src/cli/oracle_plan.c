@@ -59,6 +59,9 @@ static duo_status read_context(duo_oracle_study *s)
     s->in_reference = strcmp(context, "reference") == 0;
     if (!s->in_reference && strcmp(context, "committed") != 0)
         return duo_fail(DUO_EUSAGE, "--context: '%s' is neither committed nor reference", context);
+    if (o->reference && !s->in_reference && !o->compare)
+        return duo_fail(DUO_EUSAGE, "--reference: does nothing without --context reference");
+    s->reference_text = o->reference ? o->reference : "big";
     if (o->control && (s->in_reference || o->compare))
         return duo_fail(DUO_EUSAGE, "--control: is for one committed search; a reference search "
                                     "has it always");
@@ -113,7 +116,7 @@ static duo_status read_fixed(duo_oracle_study *s)
 static duo_status read_reference(duo_oracle_study *s)
 {
     const size_t L = s->model->params.config.n_layers;
-    const char *text = s->options->reference;
+    const char *text = s->reference_text;
     for (duo_module m = 0; m < DUO_MODULES; m++)
         if (strcmp(text, duo_module_name(m)) == 0) {
             duo_routes_fill(s->reference, 1, L, m);
@@ -303,7 +306,7 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
         .policy = s->results.policies[0].name,
         .budget = s->budget,
         .context = s->in_reference ? "reference" : "committed",
-        .reference = s->in_reference || o->compare ? o->reference : NULL,
+        .reference = s->in_reference || o->compare ? s->reference_text : NULL,
         .method = s->method,
         .goal = o->goal,
         .baselines = text[0] ? text : NULL,

@@ -69,8 +69,7 @@ static void print_search(const duo_oracle_study *s, const duo_trace_summary *sum
     const size_t L = s->results.L;
     printf("%s over %s, budget %s of %zu layers, %s, %s context%s%s\n", s->entries[0].label,
            duo_module_set_text(modules, s->setting.modules), s->budget, L, s->method,
-           s->origin.context, s->in_reference ? " " : "",
-           s->in_reference ? s->options->reference : "");
+           s->origin.context, s->in_reference ? " " : "", s->in_reference ? s->reference_text : "");
     printf("loss %s nats, perplexity %.3f", duo_cli_loss_text(loss, summary), summary->perplexity);
     if (!isnan(summary->bits_per_byte)) printf(", %.4f bits per byte", summary->bits_per_byte);
     printf("\nbig %.1f %%, small %.1f %%, skip %.1f %%, %.3f MFLOP per token on the chosen "
@@ -198,8 +197,8 @@ static void print_comparison(const duo_oracle_study *s, const duo_oracle_row *ro
            "random-per-sequence: once for a sequence, by its loss. fixed: one of %zu patterns for "
            "all, chosen on %s.\n",
            s->options->schedules.n > 0 ? ", schedules" : "", s->origin.context,
-           s->in_reference ? " " : "", s->in_reference ? s->options->reference : "",
-           s->options->reference, s->results.fixed->evaluated,
+           s->in_reference ? " " : "", s->in_reference ? s->reference_text : "", s->reference_text,
+           s->results.fixed->evaluated,
            s->options->training_windows > 0 ? "training windows" : "these very windows");
 }
 

@@ -51,6 +51,7 @@ typedef struct duo_oracle_study {
     duo_model *model;
     duo_sequences sequences;
     duo_search_setting setting;
+    const char *reference_text; /**< as it was given */
     uint8_t reference[128];
     bool in_reference;         /**< context */
     size_t beam;               /**< of the fixed patterns; 0: all */

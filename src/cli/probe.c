@@ -324,6 +324,11 @@ duo_status duo_cli_probe(int argc, char **argv)
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest", &o.checkpoint, NULL, false},
     };
+    const duo_option_need needs[] = {
+        {"--tau", "--gumbel"},
+        {"--alpha", "--gumbel"},
+        {"--hard", "--gumbel"},
+    };
     const duo_command command = {
         .name = "probe",
         .description =
@@ -335,6 +340,8 @@ duo_status duo_cli_probe(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .needs = needs,
+        .n_needs = sizeof needs / sizeof *needs,
     };
     bool help = false;
     const duo_status status = duo_options_parse(&command, argc, argv, &help);
