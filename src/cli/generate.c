@@ -256,7 +256,10 @@ static duo_status read_prompt(const generate_options *o, const duo_tokenizer *to
         return duo_prompt_encode(tokenizer, o->prompt ? o->prompt : "",
                                  o->prompt ? strlen(o->prompt) : 0, ids, n);
     duo_status status = duo_prompt_read(o->prompt_file, &text, &bytes);
-    if (status == DUO_OK) status = duo_prompt_encode(tokenizer, text, bytes, ids, n);
+    if (status == DUO_OK) {
+        status = duo_prompt_encode(tokenizer, text, bytes, ids, n);
+        if (status != DUO_OK) duo_fail(status, "%s: %s", o->prompt_file, duo_message());
+    }
     free(text);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "common.h"
 #include "duo/checkpoint.h"
 #include "duo/data.h"
 #include "duo/result.h"
@@ -159,6 +160,24 @@ static duo_status print_bytes(const duo_dataset *d, const char *path)
     return DUO_OK;
 }
 
+/* Whole, whatever it holds: contents show the beginning alone. */
+static duo_status print_attribute_alone(const duo_store *store, const char *name)
+{
+    const duo_attribute *all = NULL;
+    const size_t n = duo_store_attributes(store, &all);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(all[i].name, name) != 0) continue;
+        if (all[i].type == DUO_ATTR_TEXT)
+            puts(all[i].text);
+        else if (all[i].type == DUO_ATTR_U64)
+            printf("%" PRIu64 "\n", all[i].u64);
+        else
+            printf("%.17g\n", all[i].f64);
+        return DUO_OK;
+    }
+    return duo_fail(DUO_EINVAL, "%s: no attribute %s", duo_store_path(store), name);
+}
+
 static void print_contents(const duo_store *store)
 {
     const duo_attribute *attributes = NULL;
@@ -205,15 +224,19 @@ static duo_status check_contents(const duo_store *store)
 
 duo_status duo_cli_inspect(int argc, char **argv)
 {
-    const char *path = NULL, *values = NULL, *bytes = NULL;
+    const char *path = NULL, *values = NULL, *bytes = NULL, *attribute = NULL;
+    char latest[2 * DUO_PATH_MAX];
     const duo_positional positionals[] = {
-        {"FILE", "checkpoint, token file, routes or probe", &path, NULL, false},
+        {"FILE", "checkpoint, token file, routes or probe; a run folder for its latest checkpoint",
+         &path, NULL, false},
     };
     const duo_option options[] = {
         {"--values", "NAME", "print this dataset's values only, a line per row", DUO_OPTION_TEXT,
          &values, 0, 0},
         {"--bytes", "NAME", "print this uint8 dataset's bytes only, as they are: a recipe's text",
          DUO_OPTION_TEXT, &bytes, 0, 0},
+        {"--attribute", "NAME", "print this attribute's value only, and all of it", DUO_OPTION_TEXT,
+         &attribute, 0, 0},
     };
     const duo_command command = {
         .name = "inspect",
@@ -231,10 +254,19 @@ duo_status duo_cli_inspect(int argc, char **argv)
     bool help = false;
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status != DUO_OK || help) return status;
-    if (values && bytes) return duo_fail(DUO_EUSAGE, "--values and --bytes exclude each other");
+    if ((values != NULL) + (bytes != NULL) + (attribute != NULL) > 1)
+        return duo_fail(DUO_EUSAGE, "--values, --bytes and --attribute exclude each other");
+    if (duo_cli_is_folder(path)) {
+        const int n = snprintf(latest, sizeof latest, "%s/latest", path);
+        if (n < 0 || (size_t)n >= sizeof latest)
+            return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
+        path = latest;
+    }
     status = duo_store_open(&store, path, DUO_KIND_ANY);
     if (status != DUO_OK) goto done;
-    if (values || bytes) {
+    if (attribute) {
+        status = print_attribute_alone(store, attribute);
+    } else if (values || bytes) {
         status = find_dataset(store, values ? values : bytes, &dataset);
         if (status != DUO_OK) goto done;
         if (bytes)

@@ -132,6 +132,8 @@ static duo_status run(duo_prepare *prepare)
     prepare->progress = show_progress;
     prepare->context = &shown;
     const duo_status status = duo_prepare_run(prepare, &summary);
+    if (status == DUO_EINVAL && strstr(duo_message(), "the text supports "))
+        duo_fail(status, "%s: --vocab-size asks for that many", duo_message());
     duo_cli_progress_end();
     if (status != DUO_OK && summary.in_the_way)
         return duo_fail(status, "%s; --force replaces it", duo_message());
