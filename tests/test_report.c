@@ -471,11 +471,14 @@ START_TEST(figures_need_a_browser_and_a_page)
 {
     size_t n = 0;
     put("report.html", "<p>no figures</p>");
-    refused(duo_report_figures("report.html", "png", "./no-such-browser", &n), DUO_EIO,
+    refused(duo_report_figures("report.html", "png", "./no-such-browser", NULL, &n), DUO_EIO,
             "./no-such-browser: ");
-    refused(duo_report_figures("report.html", "png", "true", &n), DUO_EDATA, "lists no figures");
-    refused(duo_report_figures("report.html", "png", "false", &n), DUO_EIO, "failed on the page");
-    refused(duo_report_figures("gone.html", "png", "true", &n), DUO_EIO, "gone.html: No such file");
+    refused(duo_report_figures("report.html", "png", "true", NULL, &n), DUO_EDATA,
+            "lists no figures");
+    refused(duo_report_figures("report.html", "png", "false", NULL, &n), DUO_EIO,
+            "failed on the page");
+    refused(duo_report_figures("gone.html", "png", "true", NULL, &n), DUO_EIO,
+            "gone.html: No such file");
     ck_assert_uint_eq(n, 0);
 }
 END_TEST

@@ -33,8 +33,10 @@ bool duo_report_finished(const duo_report_input *input);
 
 /**
  * Render each figure of a page to FOLDER/NAME.png with headless Chromium, `browser` or, when it is
- * NULL, the first of the usual names that is found. *n: figures written.
+ * NULL, the first of the usual names that is found. *n: figures written. Where `stop`, unless it is
+ * NULL, becomes true the browser is ended and nothing of it is left: DUO_EIO.
  */
-duo_status duo_report_figures(const char *page, const char *folder, const char *browser, size_t *n);
+duo_status duo_report_figures(const char *page, const char *folder, const char *browser,
+                              bool (*stop)(void), size_t *n);
 
 #endif

@@ -13,7 +13,7 @@ const families = [
   {key: 'label-free', label: 'oracle without the label', test: /^label-free(-\d+)?$/},
   {key: 'random', label: 'random routes', test: /^random:/},
   {key: 'schedule', label: 'budget schedules', test: /^schedule/},
-  {key: 'oracle-free', label: 'oracle, other settings', test: /^oracle\b/},
+  {key: 'oracle-free', label: 'oracle, no budget or another context', test: /^oracle\b/},
   {key: 'other', label: 'other policies', test: /./},
 ];
 const familyOf = (name) => families.find((family) => family.test.test(name));

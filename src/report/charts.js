@@ -70,6 +70,7 @@ function chartData(series) {
                            borderWidth: s.dots ? 2 : 1.5,
                            pointRadius: s.dots ? 4 : 0,
                            pointHitRadius: 8,
+                           clip: 6, // markers at the axes are whole
                            pointStyle: s.dots ? pointStyles[s.colour % pointStyles.length] : 'line',
                            showLine: s.points.length > 1 && !s.apart,
                            tension: 0,

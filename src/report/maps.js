@@ -174,7 +174,7 @@ function studyMapFigure(study, i) {
   const all = studyMaps(study);
   if (all.length === 0) return null;
   const names = [...new Set(all.map((entry) => entry.family))];
-  const main = ['oracle', 'oracle, other settings', 'router', 'oracle, reference context'].filter(
+  const main = ['oracle', 'oracle, no budget or another context', 'router', 'oracle, reference context'].filter(
       (name) => names.includes(name));
   const kinds = ['oracle', 'router'].filter((kind) => main.some((name) => name.startsWith(kind)));
   const few = all.length <= 4 || main.length === 0;

@@ -21,12 +21,14 @@ typedef struct browser {
     const char *program;
     char url[URL_BYTES]; /* of the page */
     char profile[64];
+    bool (*stop)(void); /* the caller's wish, or NULL */
 } browser;
 
 /* ---------------------------------------------------------------- processes */
 
-static duo_status wait_for(pid_t child, const char *program)
+static duo_status wait_for(pid_t child, const browser *b)
 {
+    const char *program = b->program;
     const struct timespec pause = {.tv_nsec = 20000000};
     const time_t end = time(NULL) + PATIENCE_SECONDS;
     int state = 0;
@@ -35,15 +37,18 @@ static duo_status wait_for(pid_t child, const char *program)
         if (ended == child) break;
         if (ended < 0 && errno != EINTR)
             return duo_fail(DUO_EIO, "%s: %s", program, strerror(errno));
-        if (time(NULL) > end) {
+        const bool stopped = b->stop && b->stop();
+        if (stopped || time(NULL) > end) {
             kill(child, SIGKILL);
             waitpid(child, &state, 0);
+            if (stopped) return duo_fail(DUO_EIO, "stopped before all figures were rendered");
             return duo_fail(DUO_EIO, "%s: did not end within %d seconds", program,
                             PATIENCE_SECONDS);
         }
         nanosleep(&pause, NULL);
     }
     if (WIFEXITED(state) && WEXITSTATUS(state) == 0) return DUO_OK;
+    if (b->stop && b->stop()) return duo_fail(DUO_EIO, "stopped before all figures were rendered");
     return duo_fail(DUO_EIO, "%s: failed on the page (exit status %d)", program,
                     WIFEXITED(state) ? WEXITSTATUS(state) : -1);
 }
@@ -84,7 +89,7 @@ static duo_status run(const browser *b, const char *fragment, unsigned height, c
         posix_spawnp(&child, b->program, &files, NULL, (char *const *)arguments, environ);
     posix_spawn_file_actions_destroy(&files);
     if (error != 0) return duo_fail(DUO_EIO, "%s: %s", b->program, strerror(error));
-    return wait_for(child, b->program);
+    return wait_for(child, b);
 }
 
 /* ---------------------------------------------------------------- figures */
@@ -176,9 +181,10 @@ static duo_status set_url(browser *b, const char *page)
     return DUO_OK;
 }
 
-duo_status duo_report_figures(const char *page, const char *folder, const char *program, size_t *n)
+duo_status duo_report_figures(const char *page, const char *folder, const char *program,
+                              bool (*stop)(void), size_t *n)
 {
-    browser b = {.program = program ? program : find_browser()};
+    browser b = {.program = program ? program : find_browser(), .stop = stop};
     char *list = NULL;
     *n = 0;
     if (!b.program)
