@@ -315,6 +315,12 @@ START_TEST(routers_learn_what_choices_are_worth)
         make_values(tokens, routes, values);
         ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
         ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: holds no values"));
+        float lacking[CHOICES * DUO_MODULES];
+        memcpy(lacking, values, sizeof lacking);
+        for (size_t i = 0; i < CHOICES; i++) lacking[i * DUO_MODULES + DUO_BIG] = INFINITY;
+        teacher.values = lacking;
+        ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
+        ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: has no values of big"));
         teacher.values = values;
         teacher.unit = duo_teacher_unit(values, CHOICES, TWO);
         ok(duo_trainer_teach(r.trainer, &teacher));

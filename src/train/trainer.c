@@ -148,6 +148,20 @@ duo_status duo_trainer_create(duo_trainer **out, duo_model *model, const duo_sta
     return DUO_OK;
 }
 
+/* A module that no choice has a value of, although routers may take it; DUO_MODULES: none. */
+static duo_module unvalued(const duo_trainer *t, const duo_teacher *teacher)
+{
+    const duo_config *c = &t->params->config;
+    const size_t choices = teacher->R * teacher->T * c->n_layers;
+    for (duo_module m = 0; m < DUO_MODULES; m++) {
+        if (!duo_module_in(c->router_modules, m)) continue;
+        size_t i = 0;
+        while (i < choices && !isfinite(teacher->values[i * DUO_MODULES + m])) i++;
+        if (i == choices) return m;
+    }
+    return DUO_MODULES;
+}
+
 duo_status duo_trainer_teach(duo_trainer *t, const duo_teacher *teacher)
 {
     if (teacher->R == 0 || teacher->T != t->stage.seq_len)
@@ -158,6 +172,11 @@ duo_status duo_trainer_teach(duo_trainer *t, const duo_teacher *teacher)
                         "%s: holds no values, from which stage %s is to learn; duo oracle --values "
                         "writes them",
                         t->stage.teacher, t->stage.name);
+    const duo_module missing =
+        t->stage.learn == DUO_LEARN_ROUTES ? DUO_MODULES : unvalued(t, teacher);
+    if (missing != DUO_MODULES)
+        return duo_fail(DUO_EINVAL, "%s: has no values of %s, which the routers of stage %s choose",
+                        t->stage.teacher, duo_module_name(missing), t->stage.name);
     t->teacher = teacher;
     return DUO_OK;
 }
