@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a table: packages, build, corpora, tokens, a small Duo with routers, its oracle,
-# a generated text. About ten minutes on two cores. What is there already is not done again.
+# a generated text. Six to ten minutes on two cores. What is there already is not done again.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$root"
