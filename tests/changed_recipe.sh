@@ -12,7 +12,7 @@ make_recipe 1 1 1 4 1
 sed -i 's/^keep = 2/keep = 9/' tiny.conf
 train_whole
 
-# says STATUS TEXT WORDS...: the program's last line on stderr holds the text
+# says STATUS TEXT WORDS...: what the program prints holds the text
 says() {
     local status=$1 text=$2 got=0
     shift 2
@@ -23,6 +23,8 @@ says() {
 
 mkdir -p mid/tiny
 cp whole/tiny/step-00000005.h5 whole/tiny/recipe.conf whole/tiny/metrics.jsonl mid/tiny # two of four steps
+mkdir -p end/tiny
+cp whole/tiny/step-00000001.h5 end/tiny # the last step of its stage
 go_on=(train tiny.conf --checkpoints mid --resume)
 says 1 'stands at step 2 of stage router, which has 1 in the recipe' \
     "${go_on[@]}" --set stage.router.steps=1
@@ -31,7 +33,12 @@ says 1 'stage.dense.lr was 0.0006 and is 0.5, but that stage is over' \
 sed 's/^stage dense {/stage first { kind = dense /' tiny.conf >renamed.conf
 says 1 'stage.dense is not there any more, but that stage is over' \
     train renamed.conf --checkpoints mid --resume
+says 1 'stage.dense.lr was 0.0006 and is 0.5, but that stage is over' \
+    train tiny.conf --checkpoints end --resume --set stage.dense.lr=0.5
 cmp -s whole/tiny/recipe.conf mid/tiny/recipe.conf || fail 'a refused recipe was kept'
+cp -r mid watched
+says 0 'stage.dense.val_every was 10 and is 5' \
+    train tiny.conf --checkpoints watched --resume --set stage.dense.val_every=5
 cp -r mid changed
 says 0 "changed/tiny/step-00000005.h5: seed was 1 and is 4; stage.router.lr was 0.0006 and is 0.001" \
     train tiny.conf --checkpoints changed --resume --set seed=4 --set stage.router.lr=1e-3
@@ -39,6 +46,9 @@ says 0 "changed/tiny/step-00000005.h5: seed was 1 and is 4; stage.router.lr was 
 says 1 'mid/tiny: is a folder; --resume goes on with the run in it' train mid/tiny
 says 0 'all stages done after 7 steps' train mid/tiny --resume
 cmp whole/tiny/stage-router.h5 mid/tiny/stage-router.h5 || fail 'by its folder it ends otherwise'
+
+says 2 '--checkpoints: mid/tiny is the run' train mid/tiny --resume --checkpoints mid
+says 2 '--resume and --auto-resume exclude each other' train tiny.conf --resume --auto-resume
 
 auto=(train tiny.conf --checkpoints auto --auto-resume)
 says 0 'all stages done after 7 steps' "${auto[@]}"
@@ -52,8 +62,10 @@ says 1 'stage router: its teacher cannot be read yet: gone.h5: cannot open' trai
 [ "$(head -c 13 err.log)" = 'duo: warning:' ] || fail "no warning at the start: $(cat err.log)"
 says 0 'its teacher cannot be read yet: tokens.h5: is a tokens file' \
     train tiny.conf --dry-run --set stage.router.teacher=tokens.h5
-says 1 'gone.h5: cannot open' train tiny.conf --dry-run --set init=gone.h5
+says 0 'its init cannot be read yet: gone.h5' train tiny.conf --dry-run --set init=gone.h5
+says 1 'tokens.h5: is a tokens file' train tiny.conf --dry-run --set init=tokens.h5
 says 1 'has a vocabulary of 320, the recipe' train tiny.conf --dry-run --set model.vocab_size=10
-says 0 'needs ' train tiny.conf --dry-run --set stage.dense.micro_batch=1048576 \
-    --set stage.dense.batch_size=1048576
+# More than any machine has.
+says 0 'needs ' train tiny.conf --dry-run --set model.max_seq=1048576 \
+    --set stage.dense.micro_batch=4095 --set stage.dense.batch_size=4095
 echo 'changed_recipe: all as told'

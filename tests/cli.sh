@@ -124,17 +124,19 @@ fi
 # What is replaced without a question is of its own kind, and nothing that is read.
 ln -s t.h5 link.h5
 echo 'name = mine' >mine.conf
-for command in 'report --output' 'eval --json' 'eval --usage' 'eval --routes-out' 'oracle --tsv' \
+for command in 'report --output' 'eval --json' 'eval --usage' 'oracle --tsv' 'eval --routes-out' \
     'probe --output' 'calibrate --output'; do
     expect 1 'duo: t.h5: is a tokens file already; give another output' \
         "$duo" "${command% *}" none "${command#* }" t.h5
+done
+expect 1 'duo: link.h5: is a tokens file already; give another output' "$duo" eval none --json link.h5
+for command in 'eval --routes-out' 'probe --output' 'calibrate --output'; do
     expect 1 'duo: link.h5: is a symbolic link; give another output' \
         "$duo" "${command% *}" none "${command#* }" link.h5
-done
-for command in 'eval --routes-out' 'probe --output' 'calibrate --output'; do
     expect 1 'duo: mine.conf: is there already, and no sealed file; give another output' \
         "$duo" "${command% *}" none "${command#* }" mine.conf
 done
+expect 1 'duo: none: cannot open: No such file or directory' "$duo" eval none --json /dev/stdout
 expect 1 'duo: t.h5: is a tokens file already; give another output' "$duo" choices t.h5 --output t.h5
 expect 1 'duo: lines.jsonl: is what this command reads; give another output' \
     "$duo" eval none --choices lines.jsonl --json lines.jsonl

@@ -85,6 +85,15 @@ END
     "$duo" inspect back.h5 >inspect.log || fail "inspect: $(tail -1 inspect.log)"
     rm back.h5 back.probe.h5
 done
+cp -r true.hf other.hf
+sed -i 's/"rope_theta": 10000.0/"rope_theta": 500000.0/' other.hf/config.json
+"$python" "$tool" import true/tiny/stage-duo.h5 other.hf back.h5 "$duo" 2>err.log && fail 'another theta'
+grep -q 'rope_theta is 500000.0, the checkpoint.s is 10000.0' err.log || fail "theta: $(cat err.log)"
+"$python" "$tool" import true/tiny/stage-duo.h5 false.hf back.h5 "$duo" 2>err.log && fail 'untied'
+grep -q 'tie_word_embeddings is False' err.log || fail "untied: $(cat err.log)"
+rm false.hf/config.json
+"$python" "$tool" import true/tiny/stage-duo.h5 false.hf back.h5 "$duo" 2>err.log && fail 'a head'
+grep -q 'lm_head.weight has no place' err.log || fail "a head: $(cat err.log)"
 rm true.hf/model.safetensors
 "$python" "$tool" import true/tiny/stage-duo.h5 true.hf back.h5 "$duo" 2>err.log && fail 'no tensors'
 grep -q 'no tensor model.embed_tokens.weight' err.log || fail "no tensors: $(cat err.log)"

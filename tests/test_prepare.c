@@ -92,7 +92,18 @@ START_TEST(copies_of_documents_are_left_out)
     prepare.domains = nothing;
     prepare.n_domains = 1;
     refused(duo_prepare_run(&prepare, &summary), DUO_EINVAL,
-            "domain code: all that is to be trained on is held out");
+            "domain code: nothing is left to train on: the rest are copies");
+    static const duo_source_domain swallowed[] = {{"prose", prose, 1, NULL, 0},
+                                                  {"again", twice + 1, 1, code_held, 1}},
+                                   held_twice[] = {{"prose", prose, 1, all_held, 1},
+                                                   {"code", code, 1, all_held, 1}};
+    prepare.n_domains = 2;
+    prepare.domains = swallowed;
+    refused(duo_prepare_run(&prepare, &summary), DUO_EINVAL,
+            "domain again: nothing is left to train on");
+    prepare.domains = held_twice;
+    refused(duo_prepare_run(&prepare, &summary), DUO_EINVAL,
+            "domain code: nothing is left to hold out");
 }
 END_TEST
 

@@ -111,13 +111,40 @@ def tensor_of(found, name):
     return raw.astype("<f4").reshape(about["shape"])
 
 
+def check_config(folder, size):
+    """What shapes do not tell."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    config = json.loads(path.read_text())
+    wanted = {"num_attention_heads": size["n_heads"], "rms_norm_eps": size["norm_eps"],
+              "num_key_value_heads": size["n_kv_heads"], "rope_theta": size["rope_theta"],
+              "tie_word_embeddings": bool(size["tied_embeddings"]), "hidden_act": "silu",
+              "rope_scaling": None, "attention_bias": False, "mlp_bias": False}
+    absent = {"num_key_value_heads": config.get("num_attention_heads"), "rope_theta": 10000.0,
+              "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+    for key, value in wanted.items():
+        theirs = config.get(key, absent.get(key, value))
+        same = abs(theirs - value) <= 1e-6 * abs(value) if isinstance(value, float) else theirs == value
+        if not same:
+            sys.exit(f"llama_weights: {path}: {key} is {theirs}, the checkpoint's is {value}")
+
+
 def import_weights(checkpoint, folder, output, duo):
+    if output.exists():
+        sys.exit(f"llama_weights: {output}: is there already")
     found = read_tensors(folder)
     edited = output.with_name(output.name + ".edited")
     shutil.copyfile(checkpoint, edited)
     try:
         with h5py.File(edited, "r+") as file:
             group = file["model"]
+            check_config(folder, {key: value.item() if hasattr(value, "item") else value
+                                  for key, value in group.attrs.items()})
+            known = {theirs for _, theirs, _ in names(group)}
+            extra = [name for name in found if name not in known and "inv_freq" not in name]
+            if extra:
+                sys.exit(f"llama_weights: {found[extra[0]][0]}: {extra[0]} has no place in the model")
             for ours, theirs, heads in names(group):
                 tensor, wanted = tensor_of(found, theirs), group[ours].shape
                 if tensor.shape != wanted:

@@ -91,7 +91,9 @@ typedef struct duo_prepare_summary {
 
 /**
  * Texts to a token file. The vocabulary is trained (BPE with byte fallback) on the training split
- * alone. Each document becomes BOS, its tokens, EOS. Errors name the file, and the line or byte:
+ * alone. Each document becomes BOS, its tokens, EOS. Of equal documents one stays, with a warning:
+ * one that is given as held out, or the first; a domain that then has nothing on a side is
+ * DUO_EINVAL. Errors name the file, and the line or byte:
  * not UTF-8, empty, not JSON, a key that is missing, a file that vanishes, a vocabulary larger than
  * the text supports. An output that exists and was made from the same inputs and settings is left
  * alone; made from others it is DUO_EINVAL without `force`.

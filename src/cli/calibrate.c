@@ -110,8 +110,8 @@ duo_status duo_cli_calibrate(int argc, char **argv)
          false},
     };
     const duo_option options[] = {
-        {"--output", "FILE", "where the calibrated checkpoint goes", DUO_OPTION_TEXT, &o.output, 0,
-         0},
+        {"--output", "FILE", "where the calibrated checkpoint goes; a file that is not there yet",
+         DUO_OPTION_TEXT, &o.output, 0, 0},
         {"--budget", "K", "big layers per token, on average", DUO_OPTION_REAL, &o.n_big, 0, 128},
         {"--target-skip", "X", "wanted share of skip (default none)", DUO_OPTION_REAL,
          &o.target[DUO_SKIP], 0, 1},

@@ -172,7 +172,7 @@ duo_status duo_cli_check_output(const char *path, int kind, const char *input)
         return status;
     if (same_file(&file, input))
         return duo_fail(DUO_EINVAL, "%s: is what this command reads; %s", path, other);
-    if (lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
+    if (kind != DUO_CLI_TEXT && lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
         return duo_fail(DUO_EINVAL, "%s: is a symbolic link; %s", path, other);
     const duo_kind is = duo_store_glance(path);
     const bool ours = is != DUO_KIND_ANY, fits = kind == DUO_KIND_ANY || kind == (int)is;

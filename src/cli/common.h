@@ -58,8 +58,8 @@ duo_status duo_cli_check_folder(const char *path);
 /**
  * The same of a file that is replaced without a question, hence DUO_EINVAL where that would lose
  * something else: a sealed file (of `kind`, or of any) replaces only what is of its kind, and no
- * checkpoint; a text (DUO_CLI_TEXT) no sealed file; and nothing a symbolic link or an `input` that
- * the command reads (NULL: none).
+ * checkpoint, and no symbolic link; a text (DUO_CLI_TEXT), which is written through links, no
+ * sealed file; and nothing an `input` that the command reads (NULL: none).
  */
 duo_status duo_cli_check_output(const char *path, int kind, const char *input);
 enum { DUO_CLI_TEXT = -1 };

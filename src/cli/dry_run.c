@@ -1,5 +1,6 @@
 #include "dry_run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +149,10 @@ static duo_status check_files(const duo_recipe *recipe)
     duo_status status = DUO_OK;
     if (recipe->tokens[0] && access(recipe->tokens, F_OK) == 0)
         status = duo_training_open_tokens(&tokens, recipe);
-    if (status == DUO_OK && recipe->init[0]) status = duo_training_open_init(&from, recipe, tokens);
+    if (status == DUO_OK && recipe->init[0] && access(recipe->init, F_OK) != 0)
+        duo_warn("its init cannot be read yet: %s: %s", recipe->init, strerror(errno));
+    else if (status == DUO_OK && recipe->init[0])
+        status = duo_training_open_init(&from, recipe, tokens);
     duo_checkpoint_close(from);
     duo_tokens_close(tokens);
     return status;

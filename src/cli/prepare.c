@@ -133,7 +133,7 @@ static duo_status run(duo_prepare *prepare)
     prepare->context = &shown;
     const duo_status status = duo_prepare_run(prepare, &summary);
     if (status == DUO_EINVAL && strstr(duo_message(), "the text supports "))
-        duo_fail(status, "%s: --vocab-size asks for that many", duo_message());
+        duo_fail(status, "%s; --vocab-size N sets it", duo_message());
     duo_cli_progress_end();
     if (status != DUO_OK && summary.in_the_way)
         return duo_fail(status, "%s; --force replaces it", duo_message());
@@ -172,7 +172,7 @@ duo_status duo_cli_prepare(int argc, char **argv)
         .description =
             "Turn texts into a token file: a tokenizer is trained on the training texts, unless\n"
             "one is given. An output that was made from the same inputs and settings is left\n"
-            "alone. Texts are UTF-8; a plain file is one document.",
+            "alone. Texts are UTF-8; a plain file is one document; copies are left out.",
         .example = "duo prepare --output mine.h5 --domain prose --input novels/*.txt --domain code "
                    "--input code.jsonl",
         .options = options,

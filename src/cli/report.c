@@ -65,9 +65,10 @@ static duo_status report(const report_options *o)
     if (status != DUO_OK) return status;
     printf("wrote %s\n", o->output);
     if (!o->png) return DUO_OK;
-    duo_cli_catch_stop(); /* which has ended --follow already */
-    status = duo_report_figures(o->output, o->png, o->browser,
-                                o->follow ? NULL : duo_cli_stop_wanted, &figures);
+    const bool stopped = duo_cli_stop_wanted(); /* which has ended --follow */
+    duo_cli_catch_stop();
+    status = duo_report_figures(o->output, o->png, o->browser, stopped ? NULL : duo_cli_stop_wanted,
+                                &figures);
     if (status == DUO_OK) printf("wrote %zu figures to %s\n", figures, o->png);
     return status;
 }

@@ -30,14 +30,12 @@ typedef struct run_place {
 /* RECIPE may be the folder of a run, which then goes on with its own. */
 static duo_status find_run(run_place *place, const char *path)
 {
-    if (!duo_cli_is_folder(path)) {
-        snprintf(place->recipe, sizeof place->recipe, "%s", path);
-        return DUO_OK;
-    }
-    if (place->start == DUO_RUN_BEGIN)
+    const bool folder = duo_cli_is_folder(path);
+    if (folder && place->start == DUO_RUN_BEGIN)
         return duo_fail(DUO_EINVAL, "%s: is a folder; --resume goes on with the run in it", path);
-    const int n = snprintf(place->recipe, sizeof place->recipe, "%s/recipe.conf", path);
-    snprintf(place->folder, sizeof place->folder, "%s", path);
+    const char *file = folder ? "/recipe.conf" : "";
+    const int n = snprintf(place->recipe, sizeof place->recipe, "%s%s", path, file);
+    if (folder) snprintf(place->folder, sizeof place->folder, "%s", path);
     return n > 0 && (size_t)n < sizeof place->recipe
                ? DUO_OK
                : duo_fail(DUO_EINVAL, "%s: the path is too long", path);
@@ -73,7 +71,7 @@ static duo_status train(duo_recipe *recipe, const char *folder, duo_run_start st
 
 duo_status duo_cli_train(int argc, char **argv)
 {
-    const char *path = NULL, *checkpoints = "checkpoints";
+    const char *path = NULL, *checkpoints = NULL;
     duo_list overrides = {0};
     bool resume = false, either = false, detect_anomaly = false, dry_run = false, keys = false;
     bool help = false;
@@ -122,6 +120,14 @@ duo_status duo_cli_train(int argc, char **argv)
         status = duo_fail(DUO_EUSAGE, "RECIPE is missing; see duo train --help");
         goto done;
     }
+    if (resume && either) {
+        status = duo_fail(DUO_EUSAGE, "--resume and --auto-resume exclude each other");
+        goto done;
+    }
+    if (checkpoints && duo_cli_is_folder(path)) {
+        status = duo_fail(DUO_EUSAGE, "--checkpoints: %s is the run's folder already", path);
+        goto done;
+    }
     place.start = either ? DUO_RUN_EITHER : resume ? DUO_RUN_RESUME : DUO_RUN_BEGIN;
     if ((status = find_run(&place, path)) != DUO_OK) goto done;
     path = place.recipe;
@@ -135,10 +141,11 @@ duo_status duo_cli_train(int argc, char **argv)
     }
     if (!place.folder[0]) {
         const size_t room = sizeof place.folder;
-        const int n = snprintf(place.folder, room, "%s/%s", checkpoints, recipe->name);
+        const int n = snprintf(place.folder, room, "%s/%s",
+                               checkpoints ? checkpoints : "checkpoints", recipe->name);
         if (n < 0 || (size_t)n >= room) {
             status = duo_fail(DUO_EINVAL, "--checkpoints: a path of %zu bytes is too long",
-                              strlen(checkpoints));
+                              strlen(checkpoints ? checkpoints : ""));
             goto done;
         }
     }

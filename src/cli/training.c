@@ -31,22 +31,35 @@ duo_status duo_training_open_tokens(duo_tokens **tokens, const duo_recipe *recip
 
 /* What has changed, for people to read, and whether the run may go on with it. */
 typedef struct recipe_changes {
-    const duo_progress *progress;
+    size_t stages_over; /* the first ones of the recipe */
     size_t n, used;
-    char text[512];
-    char over[128]; /* a key of a stage that is over, and its values */
+    char text[1024];
+    char over[256]; /* a key of a stage that is over, and its values */
 } recipe_changes;
+
+/* What says how a stage was watched, saved and fitted into memory, not what came of it. */
+static bool is_harmless(const char *key)
+{
+    static const char *const keys[] = {"log_every",   "val_every",   "save_every",
+                                       "val_windows", "micro_batch", "teacher"};
+    const char *dot = strrchr(key, '.');
+    for (size_t i = 0; dot && i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(dot + 1, keys[i]) == 0) return true;
+    return false;
+}
 
 static void add_change(void *context, size_t stage, const char *key, const char *before,
                        const char *now)
 {
     recipe_changes *c = context;
     char text[sizeof c->over];
-    if (before && now)
-        snprintf(text, sizeof text, "%s was %s and is %s", key, before, now);
-    else
-        snprintf(text, sizeof text, "%s is %s", key, before ? "not there any more" : "new");
-    if (stage < c->progress->stage && !c->over[0]) memcpy(c->over, text, sizeof text);
+    const bool both = before && now;
+    const int length =
+        both ? snprintf(text, sizeof text, "%s was %s and is %s", key, before, now)
+             : snprintf(text, sizeof text, "%s is %s", key, before ? "not there any more" : "new");
+    if (length >= (int)sizeof text) snprintf(text, sizeof text, "%s is another", key);
+    if (stage < c->stages_over && !c->over[0] && !is_harmless(key))
+        memcpy(c->over, text, sizeof text);
     const size_t room = sizeof c->text - c->used;
     const int n = snprintf(c->text + c->used, room, "%s%s", c->n > 0 ? "; " : "", text);
     c->used = n > 0 && (size_t)n < room ? c->used + (size_t)n : sizeof c->text - 1;
@@ -59,10 +72,15 @@ static duo_status check_changes(const duo_training *s, const duo_checkpoint *fro
     const char *path = duo_checkpoint_path(from);
     const duo_progress *progress = duo_checkpoint_progress(from);
     const duo_stage_recipe *stage = &s->recipe->stages[progress->stage];
-    recipe_changes changes = {.progress = progress};
+    recipe_changes changes = {.stages_over = progress->stage};
     duo_recipe *before = NULL;
     const duo_status status = duo_recipe_parse(&before, duo_checkpoint_recipe(from), path, NULL, 0);
     if (status == DUO_ENOMEM) return status;
+    /* The last stage may be made longer when it is at its end. */
+    if (status == DUO_OK && progress->stage + 1 < s->recipe->n_stages &&
+        progress->stage < before->n_stages &&
+        progress->stage_step >= before->stages[progress->stage].steps)
+        changes.stages_over++;
     if (status == DUO_OK)
         duo_recipe_changes(before, s->recipe, add_change, &changes);
     else

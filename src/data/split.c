@@ -147,17 +147,20 @@ static void warn_of_share(const splitting *j, size_t first, size_t n, const char
              domain, 100 * share, 100 * wanted);
 }
 
-/* Every domain has text on both sides. */
+/* Every domain has text on both sides: copies may have been all that it had. */
 static duo_status check_sides(const splitting *j)
 {
+    static const char *const missing[] = {"to train on", "to hold out"};
     for (size_t d = 0; d < j->prepare->n_domains; d++) {
-        bool side[2] = {false};
+        bool there[2] = {false};
         for (size_t i = 0; i < j->corpus->n_documents; i++)
-            if (j->corpus->documents[i].domain == d)
-                side[j->corpus->documents[i].split == DUO_HELD_OUT] = true;
-        if (!side[0] && side[1])
-            return duo_fail(DUO_EINVAL, "domain %s: all that is to be trained on is held out",
-                            j->prepare->domains[d].name);
+            if (j->corpus->documents[i].domain == d) there[j->corpus->documents[i].split] = true;
+        for (duo_split split = DUO_TRAIN; split <= DUO_HELD_OUT; split++)
+            if (!there[split])
+                return duo_fail(DUO_EINVAL,
+                                "domain %s: nothing is left %s: the rest are copies of documents "
+                                "that are elsewhere",
+                                j->prepare->domains[d].name, missing[split]);
     }
     return DUO_OK;
 }
