@@ -67,6 +67,8 @@ found=$("$duo" inspect a.h5 --values /loss | tr ' ' '\n' | awk 'NF { s += $1; n+
 awk -v found="$found" '$1 == "file:a.h5" { d = $2 - found } END { exit !(d < 0.001 && d > -0.001) }' out ||
     fail "another loss than $found: $(cat out)"
 says 1 'duo: a.h5: holds no policy nothing; duo inspect lists them' eval m.h5 --policy file:a.h5#nothing
+says 1 'duo: a.h5: is what this command reads; give another output' \
+    eval m.h5 --policy file:a.h5#small --routes-out a.h5
 
 # The same command again does nothing more; stopped work goes on to the same bytes.
 cp a.h5 before.h5

@@ -20,17 +20,22 @@ bool duo_cli_is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+duo_status duo_cli_latest(const char **path, char latest[2 * DUO_PATH_MAX])
+{
+    if (!duo_cli_is_folder(*path)) return DUO_OK;
+    const int n = snprintf(latest, 2 * DUO_PATH_MAX, "%s/latest", *path);
+    if (n < 0 || n >= 2 * DUO_PATH_MAX)
+        return duo_fail(DUO_EINVAL, "%s: the path is too long", *path);
+    *path = latest;
+    return DUO_OK;
+}
+
 duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint)
 {
     char latest[2 * DUO_PATH_MAX];
     *checkpoint = NULL;
-    if (duo_cli_is_folder(path)) {
-        const int n = snprintf(latest, sizeof latest, "%s/latest", path);
-        if (n < 0 || (size_t)n >= sizeof latest)
-            return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
-        path = latest;
-    }
-    return duo_checkpoint_open(checkpoint, path);
+    const duo_status status = duo_cli_latest(&path, latest);
+    return status == DUO_OK ? duo_checkpoint_open(checkpoint, path) : status;
 }
 
 duo_status duo_cli_precision(duo_precision *precision, const char *text)

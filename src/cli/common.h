@@ -13,6 +13,9 @@
 
 bool duo_cli_is_folder(const char *path);
 
+/** A file stays what it is, a run folder becomes its latest checkpoint, written to `latest`. */
+duo_status duo_cli_latest(const char **path, char latest[2 * DUO_PATH_MAX]);
+
 /** Open a checkpoint file, or the `latest` of a run folder. The caller closes *checkpoint, which is
  *  NULL on failure. */
 duo_status duo_cli_open_checkpoint(const char *path, duo_checkpoint **checkpoint);

@@ -275,18 +275,13 @@ static duo_status answer_choices(const evaluation *e)
 }
 
 /* Routes that are read are not replaced. */
-static duo_status check_routes_out(const eval_options *options)
+static duo_status spare_inputs(const evaluation *e)
 {
-    static const char prefix[] = "file:";
-    const duo_list *policies = &options->policies;
-    duo_status status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, NULL);
-    for (size_t i = 0; i < policies->n && status == DUO_OK; i++) {
-        char path[DUO_PATH_MAX];
-        if (strncmp(policies->text[i], prefix, strlen(prefix)) != 0) continue;
-        snprintf(path, sizeof path, "%s", policies->text[i] + strlen(prefix));
-        path[strcspn(path, "#")] = '\0';
-        status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, path);
-    }
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < e->n && status == DUO_OK; i++)
+        if (e->measured[i].policy.kind == DUO_POLICY_FILE)
+            status = duo_cli_check_output(e->options->routes_out, DUO_KIND_ROUTES,
+                                          e->measured[i].policy.path);
     return status;
 }
 
@@ -297,13 +292,14 @@ static duo_status evaluate(const eval_options *options)
     duo_status status = duo_cli_precision(&precision, options->precision);
     if (status == DUO_OK)
         status = duo_cli_check_output(options->json, DUO_CLI_TEXT, options->choices);
-    if (status == DUO_OK) status = check_routes_out(options);
+    if (status == DUO_OK) status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, NULL);
     if (status == DUO_OK) status = duo_cli_check_output(options->usage, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK)
         status = duo_cli_open_model(options->checkpoint, precision, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
     e.hash = duo_model_hash(e.model);
     if ((status = parse_policies(&e)) != DUO_OK) goto done;
+    if ((status = spare_inputs(&e)) != DUO_OK) goto done;
     if (options->choices) {
         status = answer_choices(&e);
         goto done;

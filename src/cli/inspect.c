@@ -256,12 +256,7 @@ duo_status duo_cli_inspect(int argc, char **argv)
     if (status != DUO_OK || help) return status;
     if ((values != NULL) + (bytes != NULL) + (attribute != NULL) > 1)
         return duo_fail(DUO_EUSAGE, "--values, --bytes and --attribute exclude each other");
-    if (duo_cli_is_folder(path)) {
-        const int n = snprintf(latest, sizeof latest, "%s/latest", path);
-        if (n < 0 || (size_t)n >= sizeof latest)
-            return duo_fail(DUO_EINVAL, "%s: the path is too long", path);
-        path = latest;
-    }
+    if ((status = duo_cli_latest(&path, latest)) != DUO_OK) return status;
     status = duo_store_open(&store, path, DUO_KIND_ANY);
     if (status != DUO_OK) goto done;
     if (attribute) {
