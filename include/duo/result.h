@@ -92,6 +92,9 @@ duo_status duo_results_resume(duo_results *results, const char *path,
  */
 duo_status duo_routes_open(duo_store **file, const char *path);
 
+/** Bytes of the path in FILE or FILE#NAME; a file whose own name holds a # is that file. */
+size_t duo_routes_path_length(const char *path_and_name);
+
 /**
  * Read one policy of a routes file: "PATH" for the first, or "PATH#NAME". Everything is checked
  * against the model: layers, modules, token ids, and its hash (another model is DUO_EINVAL). The

@@ -278,10 +278,14 @@ static duo_status answer_choices(const evaluation *e)
 static duo_status spare_inputs(const evaluation *e)
 {
     duo_status status = DUO_OK;
-    for (size_t i = 0; i < e->n && status == DUO_OK; i++)
-        if (e->measured[i].policy.kind == DUO_POLICY_FILE)
-            status = duo_cli_check_output(e->options->routes_out, DUO_KIND_ROUTES,
-                                          e->measured[i].policy.path);
+    for (size_t i = 0; i < e->n && status == DUO_OK; i++) {
+        const duo_policy *policy = &e->measured[i].policy;
+        char path[2 * DUO_PATH_MAX];
+        if (policy->kind != DUO_POLICY_FILE) continue;
+        snprintf(path, sizeof path, "%.*s", (int)duo_routes_path_length(policy->path),
+                 policy->path);
+        status = duo_cli_check_output(e->options->routes_out, DUO_KIND_ROUTES, path);
+    }
     return status;
 }
 

@@ -458,6 +458,13 @@ static duo_status read_policy(const duo_store *file, const char *name, const duo
     return DUO_OK;
 }
 
+size_t duo_routes_path_length(const char *path_and_name)
+{
+    const char *mark = strrchr(path_and_name, '#');
+    return mark && access(path_and_name, F_OK) != 0 ? (size_t)(mark - path_and_name)
+                                                    : strlen(path_and_name);
+}
+
 duo_status duo_routes_read(const char *path_and_name, const duo_model *model, duo_hash model_hash,
                            duo_sequences *sequences, duo_trace *trace)
 {
@@ -466,9 +473,9 @@ duo_status duo_routes_read(const char *path_and_name, const duo_model *model, du
     *trace = (duo_trace){0};
     char *path = strdup(path_and_name);
     if (!path) return duo_fail(DUO_ENOMEM, "%s: no memory", path_and_name);
-    char *name = strrchr(path, '#');
-    if (access(path, F_OK) == 0) name = NULL; /* a file whose own name holds a # */
-    if (name) *name++ = '\0';
+    const size_t length = duo_routes_path_length(path);
+    const char *name = path[length] ? path + length + 1 : NULL;
+    path[length] = '\0';
     duo_status status = duo_routes_open(&file, path);
     if (status == DUO_OK) status = check_model(file, model_hash);
     if (status == DUO_OK) status = read_policy(file, name, &model->params.config, sequences, trace);
