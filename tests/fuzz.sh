@@ -3,11 +3,13 @@
 #     cmake -S . -B BUILD -DDUO_FUZZ=ON -DDUO_SANITIZE=ON -DCMAKE_C_COMPILER=clang
 #         -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_FLAGS=-fsanitize=fuzzer-no-link
 #         -DCMAKE_CXX_FLAGS=-fsanitize=fuzzer-no-link
-# Usage: fuzz.sh BUILD SECONDS (shared by the targets)
+# Usage: fuzz.sh BUILD SECONDS [TARGET...]
+#     SECONDS are shared by the targets (all by default); what it counts is processor time
 set -euo pipefail
 build=$1
 seeds=$(cd "$(dirname "$0")" && pwd)/fuzz/seeds
-targets=(recipe store tokens checkpoint routes choices prompt tokenizer)
+targets=("${@:3}")
+[ $# -gt 2 ] || targets=(recipe store tokens checkpoint routes choices prompt tokenizer)
 each=$(($2 / ${#targets[@]}))
 [ $each -gt 0 ] || each=1
 
@@ -18,17 +20,22 @@ for target in "${targets[@]}"; do
     fi
 done
 export ASAN_OPTIONS=allocator_may_return_null=1 OMP_NUM_THREADS=1
-held=0 inputs=0
+tried=0 held=0 inputs=0 TIMEFORMAT='%U %S'
 cd "$build/tests"
 for target in "${targets[@]}"; do
     mkdir -p "corpus_$target"
-    if "./fuzz_$target" -max_total_time=$each -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-        -artifact_prefix="found_$target-" "corpus_$target" "$seeds/$target" >"fuzz_$target.log" 2>&1; then
-        held=$((held + each))
+    status=0
+    { time "./fuzz_$target" -max_total_time=$each -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+        -artifact_prefix="found_$target-" "corpus_$target" "$seeds/$target" >"fuzz_$target.log" 2>&1; } \
+        2>"fuzz_$target.time" || status=$?
+    ran_for=$(tail -1 "fuzz_$target.time" | awk '{ print int($1 + $2 + 0.5) }')
+    tried=$((tried + ran_for))
+    if [ $status -eq 0 ]; then
+        held=$((held + ran_for))
     else
         grep -m1 -E 'ERROR|runtime error|SUMMARY' "fuzz_$target.log" | sed "s/^/fuzz_$target: /" >&2
     fi
     ran=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz_$target.log")
     inputs=$((inputs + ${ran:-0}))
 done
-echo "fuzz: tried $((each * ${#targets[@]})), held $held (seconds; $inputs inputs)"
+echo "fuzz: tried $tried, held $held (seconds; $inputs inputs)"
