@@ -4,16 +4,7 @@
 # Usage: generate.sh DUO MAKE_CHECKPOINT
 set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-cd "$folder" || exit 1
-export OMP_NUM_THREADS=1
-failures=0
-
-fail() {
-    echo "generate: $*"
-    failures=$((failures + 1))
-}
+. "$(dirname "$0")/says.sh"
 
 # says STATUS STDERR ARGUMENT...: stderr is exactly this.
 says() {

@@ -17,10 +17,6 @@ static duo_status read_targets(duo_calibration *calibration, const calibrate_opt
 {
     const bool told = duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET);
     bool any = false;
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (o->n_big >= 0 && o->target[m] >= 0)
-            return duo_fail(DUO_EUSAGE, "--budget and --target-%s exclude each other",
-                            duo_module_name(m));
     if (o->n_big > (double)config->n_layers)
         return duo_fail(DUO_EUSAGE, "--budget: %s has %zu layers", o->checkpoint, config->n_layers);
     memcpy(calibration->target, o->target, sizeof calibration->target);
@@ -127,6 +123,11 @@ duo_status duo_cli_calibrate(int argc, char **argv)
          &o.seq_len, 1, 1e9},
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.rows, 1, 1e6},
     };
+    const duo_option_pair excludes[] = {
+        {"--budget", "--target-skip"},
+        {"--budget", "--target-small"},
+        {"--budget", "--target-big"},
+    };
     const duo_command command = {
         .name = "calibrate",
         .description =
@@ -139,6 +140,8 @@ duo_status duo_cli_calibrate(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status == DUO_OK && !help && !o.output)

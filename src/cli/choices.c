@@ -5,6 +5,7 @@
 #include "common.h"
 #include "duo/choice.h"
 #include "options.h"
+#include "windows.h"
 
 static duo_status write_items(const duo_choice_set *set, const char *path)
 {

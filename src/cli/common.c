@@ -106,47 +106,6 @@ done:
     return status;
 }
 
-duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name)
-{
-    *domain = -1;
-    if (!name) return DUO_OK;
-    *domain = duo_tokens_find_domain(tokens, name);
-    if (*domain >= 0) return DUO_OK;
-    char names[256] = "";
-    for (size_t i = 0, used = 0; i < duo_tokens_domains(tokens) && used < sizeof names; i++)
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
-                                 duo_tokens_domain_name(tokens, i));
-    return duo_fail(DUO_EINVAL, "%s: has no domain %s, only %s", duo_tokens_path(tokens), name,
-                    names);
-}
-
-duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
-                               const duo_cli_windows *windows, duo_split split,
-                               const duo_checkpoint *checkpoint)
-{
-    const size_t most = duo_checkpoint_config(checkpoint)->max_seq;
-    const size_t T = windows->T > 0 ? windows->T : most;
-    const char *domain_name = windows->domain;
-    size_t n = windows->n;
-    duo_tokens *tokens = NULL;
-    int domain = -1;
-    if (T > most)
-        return duo_fail(DUO_EINVAL, "--seq-len %zu: %s sees %zu positions", T,
-                        duo_checkpoint_path(checkpoint), most);
-    if (windows->max_tokens > 0 && n > windows->max_tokens / T) n = windows->max_tokens / T;
-    if (n == 0) n = 1;
-    duo_status status = duo_cli_open_tokens(windows->tokens, checkpoint, &tokens);
-    if (status == DUO_OK) status = duo_cli_find_domain(&domain, tokens, domain_name);
-    if (status == DUO_OK) status = duo_sequences_spread(sequences, tokens, split, domain, n, T);
-    if (status == DUO_OK)
-        printf("%zu x %zu %s tokens of %s%s%s\n", sequences->R, T,
-               split == DUO_HELD_OUT ? "held-out" : "training", duo_tokens_path(tokens),
-               domain_name ? ", domain " : "", domain_name ? domain_name : "");
-    if (status == DUO_OK && file) *file = duo_tokens_hash(tokens);
-    duo_tokens_close(tokens);
-    return status;
-}
-
 duo_status duo_cli_check_folder(const char *path)
 {
     if (!path) return DUO_OK;
@@ -275,6 +234,10 @@ void duo_cli_json_number(FILE *out, const char *key, double value)
 
 void duo_cli_json_text(FILE *out, const char *text)
 {
+    if (!text) {
+        fputs("null", out);
+        return;
+    }
     putc('"', out);
     for (; *text; text++) {
         const unsigned char c = (unsigned char)*text;
@@ -296,10 +259,7 @@ void duo_cli_json_model(FILE *out, const duo_checkpoint *checkpoint, const duo_m
     const bool known = duo_recipe_parse(&recipe, duo_checkpoint_recipe(checkpoint),
                                         duo_checkpoint_path(checkpoint), NULL, 0) == DUO_OK;
     fputs("\"run\":", out);
-    if (known)
-        duo_cli_json_text(out, recipe->name);
-    else
-        fputs("null", out);
+    duo_cli_json_text(out, known ? recipe->name : NULL);
     fprintf(out, ",\"trained\":%s", known ? "\"" : "null");
     for (size_t i = 0; known && i <= stage && i < recipe->n_stages; i++)
         fprintf(out, "%s%s", i > 0 ? ", " : "", duo_stage_kind_name(recipe->stages[i].kind));

@@ -38,23 +38,6 @@ duo_status duo_cli_open_model(const char *path, duo_precision precision,
 duo_status duo_cli_open_tokens(const char *path, const duo_checkpoint *checkpoint,
                                duo_tokens **tokens);
 
-/** The domain of this name; -1, all domains, for NULL. DUO_EINVAL lists those that there are. */
-duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name);
-
-/** Which text a study looks at. */
-typedef struct duo_cli_windows {
-    const char *tokens,
-        *domain;       /**< NULL: the token file of the checkpoint's recipe; all domains */
-    size_t n, T;       /**< windows, and tokens of one; T 0: all that the model sees */
-    size_t max_tokens; /**< fewer windows, but at least one, so that there are no more; 0: any */
-} duo_cli_windows;
-
-/** Cut the windows of a split and say on stdout which they are. *file, unless NULL, becomes the
- *  identity of the token file. The caller frees *sequences. */
-duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
-                               const duo_cli_windows *windows, duo_split split,
-                               const duo_checkpoint *checkpoint);
-
 /** Before long work: DUO_EIO when no file can be made at `path` later. NULL is no file: DUO_OK. */
 duo_status duo_cli_check_folder(const char *path);
 
@@ -96,7 +79,7 @@ void duo_cli_task_progress(void *task, uint64_t done, uint64_t total);
 
 /** `"key":value` in front of which the caller has written what belongs there; NaN is null. */
 void duo_cli_json_number(FILE *out, const char *key, double value);
-/** Text in quotes, escaped. */
+/** Text in quotes, escaped; null for NULL. */
 void duo_cli_json_text(FILE *out, const char *text);
 /** `"run":"mine","trained":"dense, small","model_hash":"...","language_hash":"..."`: by which
  * models are told apart where they are compared: the recipe's name, and the kinds of its stages up

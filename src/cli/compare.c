@@ -8,6 +8,7 @@
 #include "duo/kernels.h"
 #include "duo/number.h"
 #include "options.h"
+#include "windows.h"
 
 typedef struct compare_options {
     const char *checkpoint, *oracle, *output, *against;

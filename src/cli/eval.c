@@ -11,6 +11,7 @@
 #include "eval_routes.h"
 #include "options.h"
 #include "summary.h"
+#include "windows.h"
 
 typedef struct eval_options {
     const char *checkpoint, *routes_out, *usage, *json, *choices, *precision;
@@ -18,7 +19,7 @@ typedef struct eval_options {
     duo_list policies;
     size_t rows;
     uint64_t seed;
-    bool layers;
+    bool layers, by_domain;
 } eval_options;
 
 /* One row of the table. */
@@ -32,15 +33,30 @@ typedef struct evaluation {
     const eval_options *options;
     duo_checkpoint *checkpoint;
     duo_model *model;
-    duo_hash hash,
-        tokens; /* of the model, and the token file; zero: the sequences are of another */
+    duo_hash hash;           /* of the model */
+    duo_cli_windows windows; /* the text of this table */
+    duo_hash tokens;         /* the token file; zero: the sequences are not of one */
     duo_sequences sequences;
-    size_t n;
+    size_t n, tables;   /* policies; tables that were made before this one */
     measured *measured; /* (n) */
     duo_results results;
 } evaluation;
 
 /* ---------------------------------------------------------------- policies and sequences */
+
+/* The routes whose sequences are measured, and that all others are held against: those of the first
+ * file; n when there is none. */
+static size_t reference_of(const evaluation *e)
+{
+    size_t i = 0;
+    while (i < e->n && e->measured[i].policy.kind != DUO_POLICY_FILE) i++;
+    return i;
+}
+
+static bool chooses_text(const eval_options *o)
+{
+    return o->windows.text || o->windows.domain || o->by_domain;
+}
 
 static duo_status parse_policies(evaluation *e)
 {
@@ -54,6 +70,9 @@ static duo_status parse_policies(evaluation *e)
     duo_status status = DUO_OK;
     for (size_t i = 0; i < e->n && status == DUO_OK; i++)
         status = duo_policy_parse(&e->measured[i].policy, wanted.text[i], e->model);
+    if (status == DUO_OK && reference_of(e) < e->n && chooses_text(e->options))
+        return duo_fail(DUO_EUSAGE, "--policy %s: has a text of its own, no other can be given",
+                        e->measured[reference_of(e)].policy.name);
     return status;
 }
 
@@ -87,11 +106,9 @@ static duo_status sequences_of_file(evaluation *e, const char *path)
 
 static duo_status open_sequences(evaluation *e)
 {
-    for (size_t i = 0; i < e->n; i++)
-        if (e->measured[i].policy.kind == DUO_POLICY_FILE)
-            return sequences_of_file(e, e->measured[i].policy.path);
-    return duo_cli_cut_windows(&e->sequences, &e->tokens, &e->options->windows, DUO_HELD_OUT,
-                               e->checkpoint);
+    const size_t first = reference_of(e);
+    if (first < e->n) return sequences_of_file(e, e->measured[first].policy.path);
+    return duo_cli_cut_windows(&e->sequences, &e->tokens, &e->windows, DUO_HELD_OUT, e->checkpoint);
 }
 
 /* ---------------------------------------------------------------- one policy */
@@ -184,14 +201,6 @@ static void print_table(const evaluation *e)
     }
 }
 
-/* The routes that all others are held against: those of the first file. */
-static size_t reference_of(const evaluation *e)
-{
-    size_t i = 0;
-    while (i < e->n && e->measured[i].policy.kind != DUO_POLICY_FILE) i++;
-    return i;
-}
-
 static bool agree(const evaluation *e, size_t i, duo_agreement *agreement)
 {
     const size_t reference = reference_of(e);
@@ -223,10 +232,9 @@ static void write_object(FILE *out, const evaluation *e, size_t i)
     putc(',', out);
     duo_cli_json_model(out, e->checkpoint, e->model);
     fprintf(out, ",\"tokens_hash\":\"%s\",\"domain\":", duo_hash_text(hash, e->tokens));
-    if (e->options->windows.domain)
-        duo_cli_json_text(out, e->options->windows.domain);
-    else
-        fputs("null", out);
+    duo_cli_json_text(out, e->windows.domain);
+    fputs(",\"text\":", out);
+    duo_cli_json_text(out, e->windows.text);
     fprintf(out, ",\"sequences\":%zu,\"positions\":%zu", e->sequences.R, e->sequences.T);
     const struct {
         const char *key;
@@ -251,7 +259,7 @@ static void write_object(FILE *out, const evaluation *e, size_t i)
 static duo_status write_json(const evaluation *e)
 {
     const char *path = e->options->json;
-    FILE *out = fopen(path, "w");
+    FILE *out = fopen(path, e->tables == 0 ? "w" : "a");
     if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
     for (size_t i = 0; i < e->n; i++) write_object(out, e, i);
     const bool failed = ferror(out) != 0;
@@ -262,9 +270,6 @@ static duo_status write_json(const evaluation *e)
 static duo_status answer_choices(const evaluation *e)
 {
     const eval_options *o = e->options;
-    const char *extra = o->routes_out ? "--routes-out" : o->usage ? "--usage" : "--layers";
-    if (o->routes_out || o->usage || o->layers)
-        return duo_fail(DUO_EUSAGE, "--choices and %s exclude each other", extra);
     const duo_policy **policies = calloc(e->n, sizeof *policies);
     if (!policies) return duo_fail(DUO_ENOMEM, "no memory for %zu policies", e->n);
     for (size_t i = 0; i < e->n; i++) policies[i] = &e->measured[i].policy;
@@ -289,15 +294,56 @@ static duo_status spare_inputs(const evaluation *e)
     return status;
 }
 
+/* ---------------------------------------------------------------- texts */
+
+/* Measure e->windows under all policies: a table. */
+static duo_status measure_text(evaluation *e)
+{
+    duo_status status = open_sequences(e);
+    if (status == DUO_OK) status = measure_all(e);
+    if (status != DUO_OK) return status;
+    print_table(e);
+    for (size_t i = 0; i < e->n && e->options->layers; i++) {
+        printf("%s\n", e->measured[i].policy.name);
+        duo_cli_print_layers(&e->measured[i].summary, e->model->params.config.n_layers);
+    }
+    print_agreement(e);
+    return e->options->json ? write_json(e) : DUO_OK;
+}
+
+static void forget_text(evaluation *e)
+{
+    for (size_t i = 0; i < e->n; i++) duo_trace_summary_free(&e->measured[i].summary);
+    duo_results_free(&e->results);
+    duo_sequences_free(&e->sequences);
+}
+
+static duo_status measure_domains(evaluation *e)
+{
+    duo_tokens *tokens = NULL;
+    duo_status status = duo_cli_open_tokens(e->windows.tokens, e->checkpoint, &tokens);
+    for (size_t i = 0; status == DUO_OK && i < duo_tokens_domains(tokens); i++) {
+        forget_text(e);
+        if (e->tables > 0) putchar('\n');
+        e->windows.domain = duo_tokens_domain_name(tokens, i);
+        status = measure_text(e);
+        e->tables++;
+    }
+    duo_tokens_close(tokens);
+    return status;
+}
+
 static duo_status evaluate(const eval_options *options)
 {
-    evaluation e = {.options = options};
+    evaluation e = {.options = options, .windows = options->windows};
     duo_precision precision = DUO_FP32;
     duo_status status = duo_cli_precision(&precision, options->precision);
     if (status == DUO_OK)
-        status = duo_cli_check_output(options->json, DUO_CLI_TEXT, options->choices);
+        status = duo_cli_check_output(options->json, DUO_CLI_TEXT,
+                                      options->choices ? options->choices : options->windows.text);
     if (status == DUO_OK) status = duo_cli_check_output(options->routes_out, DUO_KIND_ROUTES, NULL);
-    if (status == DUO_OK) status = duo_cli_check_output(options->usage, DUO_CLI_TEXT, NULL);
+    if (status == DUO_OK)
+        status = duo_cli_check_output(options->usage, DUO_CLI_TEXT, options->windows.text);
     if (status == DUO_OK)
         status = duo_cli_open_model(options->checkpoint, precision, &e.checkpoint, &e.model);
     if (status != DUO_OK) return status;
@@ -308,24 +354,14 @@ static duo_status evaluate(const eval_options *options)
         status = answer_choices(&e);
         goto done;
     }
-    if ((status = open_sequences(&e)) != DUO_OK) goto done;
-    if ((status = measure_all(&e)) != DUO_OK) goto done;
-    print_table(&e);
-    for (size_t i = 0; i < e.n && options->layers; i++) {
-        printf("%s\n", e.measured[i].policy.name);
-        duo_cli_print_layers(&e.measured[i].summary, e.model->params.config.n_layers);
-    }
-    print_agreement(&e);
-    if (options->json) status = write_json(&e);
+    status = options->by_domain ? measure_domains(&e) : measure_text(&e);
     if (status == DUO_OK && options->usage)
         status = duo_cli_write_usage(options->usage, &e.results);
     if (status == DUO_OK && options->routes_out) status = write_routes(&e);
 
 done:
-    for (size_t i = 0; i < e.n; i++) duo_trace_summary_free(&e.measured[i].summary);
+    forget_text(&e);
     free(e.measured);
-    duo_results_free(&e.results);
-    duo_sequences_free(&e.sequences);
     duo_model_free(e.model);
     duo_checkpoint_close(e.checkpoint);
     return status;
@@ -348,8 +384,11 @@ duo_status duo_cli_eval(int argc, char **argv)
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
         {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
          0, 0},
-        {"--windows", "N", "held-out windows, spread evenly (default 64)", DUO_OPTION_SIZE,
-         &o.windows.n, 1, 1e9},
+        {"--by-domain", NULL, "a table for every domain", DUO_OPTION_FLAG, &o.by_domain, 0, 0},
+        {"--text", "FILE", "a plain text instead of a token file", DUO_OPTION_TEXT, &o.windows.text,
+         0, 0},
+        {"--windows", "N", "windows, held out or of a text, spread evenly (default 64)",
+         DUO_OPTION_SIZE, &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.windows.T, 1, 1e9},
         {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
@@ -367,6 +406,13 @@ duo_status duo_cli_eval(int argc, char **argv)
         {"--json", "FILE", "write the results as JSON, a line per policy", DUO_OPTION_TEXT, &o.json,
          0, 0},
     };
+    const duo_option_pair excludes[] = {
+        {"--text", "--tokens"},        {"--text", "--domain"},     {"--text", "--by-domain"},
+        {"--choices", "--text"},       {"--choices", "--tokens"},  {"--choices", "--domain"},
+        {"--choices", "--by-domain"},  {"--choices", "--windows"}, {"--choices", "--seq-len"},
+        {"--choices", "--routes-out"}, {"--choices", "--usage"},   {"--choices", "--layers"},
+        {"--by-domain", "--domain"},   {"--by-domain", "--usage"}, {"--by-domain", "--routes-out"},
+    };
     const duo_command command = {
         .name = "eval",
         .description =
@@ -380,6 +426,8 @@ duo_status duo_cli_eval(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status == DUO_OK && !help) {

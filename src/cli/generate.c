@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "common.h"
+#include "document.h"
 #include "duo/kernels.h"
 #include "duo/rng.h"
 #include "duo/study.h"
@@ -253,11 +254,11 @@ static duo_status read_prompt(const generate_options *o, const duo_tokenizer *to
     char *text = NULL;
     size_t bytes = 0;
     if (!o->prompt_file)
-        return duo_prompt_encode(tokenizer, o->prompt ? o->prompt : "",
-                                 o->prompt ? strlen(o->prompt) : 0, ids, n);
-    duo_status status = duo_prompt_read(o->prompt_file, &text, &bytes);
+        return duo_document_encode(tokenizer, o->prompt ? o->prompt : "",
+                                   o->prompt ? strlen(o->prompt) : 0, ids, n);
+    duo_status status = duo_document_read(o->prompt_file, &text, &bytes);
     if (status == DUO_OK) {
-        status = duo_prompt_encode(tokenizer, text, bytes, ids, n);
+        status = duo_document_encode(tokenizer, text, bytes, ids, n);
         if (status != DUO_OK) duo_fail(status, "%s: %s", o->prompt_file, duo_message());
     }
     free(text);
@@ -345,6 +346,9 @@ duo_status duo_cli_generate(int argc, char **argv)
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest", &o.checkpoint, NULL, false},
     };
+    const duo_option_pair excludes[] = {
+        {"--prompt", "--prompt-file"},
+    };
     const duo_command command = {
         .name = "generate",
         .description =
@@ -355,11 +359,11 @@ duo_status duo_cli_generate(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     bool help = false;
     const duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status != DUO_OK || help) return status;
-    if (o.prompt && o.prompt_file)
-        return duo_fail(DUO_EUSAGE, "--prompt and --prompt-file exclude each other");
     return generate_from(&o);
 }

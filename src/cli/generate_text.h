@@ -19,13 +19,6 @@ typedef struct duo_text_stream {
 /** Print what ids up to n add; with `last`, also that nothing more will come. */
 duo_status duo_text_stream_print(duo_text_stream *stream, size_t n, bool last);
 
-/** The prompt as ids, behind the mark that begins a document. *ids (*n) is the caller's to free. */
-duo_status duo_prompt_encode(const duo_tokenizer *tokenizer, const char *text, size_t bytes,
-                             int32_t **ids, size_t *n);
-
-/** The whole of a file; *text is the caller's to free. */
-duo_status duo_prompt_read(const char *path, char **text, size_t *bytes);
-
 /** A piece in quotes, control characters escaped. */
 void duo_piece_print(const char *piece);
 

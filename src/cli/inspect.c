@@ -238,6 +238,11 @@ duo_status duo_cli_inspect(int argc, char **argv)
         {"--attribute", "NAME", "print this attribute's value only, and all of it", DUO_OPTION_TEXT,
          &attribute, 0, 0},
     };
+    const duo_option_pair excludes[] = {
+        {"--values", "--bytes"},
+        {"--values", "--attribute"},
+        {"--bytes", "--attribute"},
+    };
     const duo_command command = {
         .name = "inspect",
         .description =
@@ -248,14 +253,14 @@ duo_status duo_cli_inspect(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     duo_store *store = NULL;
     const duo_dataset *dataset = NULL;
     bool help = false;
     duo_status status = duo_options_parse(&command, argc, argv, &help);
     if (status != DUO_OK || help) return status;
-    if ((values != NULL) + (bytes != NULL) + (attribute != NULL) > 1)
-        return duo_fail(DUO_EUSAGE, "--values, --bytes and --attribute exclude each other");
     if ((status = duo_cli_latest(&path, latest)) != DUO_OK) return status;
     status = duo_store_open(&store, path, DUO_KIND_ANY);
     if (status != DUO_OK) goto done;

@@ -156,12 +156,17 @@ static bool has(const duo_command *command, option_set given, const char *name)
     return (given >> (option - command->options) & 1) != 0;
 }
 
-static duo_status check_needs(const duo_command *command, option_set given)
+static duo_status check_pairs(const duo_command *command, option_set given)
 {
+    for (size_t i = 0; i < command->n_excludes; i++) {
+        const duo_option_pair *pair = &command->excludes[i];
+        if (has(command, given, pair->name) && has(command, given, pair->other))
+            return duo_fail(DUO_EUSAGE, "%s and %s exclude each other", pair->name, pair->other);
+    }
     for (size_t i = 0; i < command->n_needs; i++) {
-        const duo_option_need *need = &command->needs[i];
-        if (has(command, given, need->name) && !has(command, given, need->other))
-            return duo_fail(DUO_EUSAGE, "%s: does nothing without %s", need->name, need->other);
+        const duo_option_pair *pair = &command->needs[i];
+        if (has(command, given, pair->name) && !has(command, given, pair->other))
+            return duo_fail(DUO_EUSAGE, "%s: does nothing without %s", pair->name, pair->other);
     }
     return DUO_OK;
 }
@@ -244,7 +249,7 @@ duo_status duo_options_parse(const duo_command *command, int argc, char **argv, 
             status = take_positional(command, &taken, argv[i], argc);
         if (status != DUO_OK) return status;
     }
-    const duo_status status = check_needs(command, given);
+    const duo_status status = check_pairs(command, given);
     if (status != DUO_OK || taken == command->n_positionals) return status;
     const duo_positional *next = &command->positionals[taken];
     if (next->optional || (!next->value && next->rest->n > 0)) return DUO_OK;

@@ -57,10 +57,9 @@ typedef struct duo_positional {
     bool optional;
 } duo_positional;
 
-/** `name` does nothing without `other`: it is refused. */
-typedef struct duo_option_need {
+typedef struct duo_option_pair {
     const char *name, *other;
-} duo_option_need;
+} duo_option_pair;
 
 typedef struct duo_command {
     const char *name;        /**< "eval" */
@@ -70,8 +69,10 @@ typedef struct duo_command {
     size_t n_positionals;
     const duo_option *options;
     size_t n_options;
-    const duo_option_need *needs;
+    const duo_option_pair *needs; /**< without `other`, `name` does nothing: it is refused */
     size_t n_needs;
+    const duo_option_pair *excludes; /**< refused together */
+    size_t n_excludes;
 } duo_command;
 
 /**

@@ -94,10 +94,12 @@ duo_status duo_cli_oracle(int argc, char **argv)
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},
         {"--domain", "NAME", "of the token file (default: all)", DUO_OPTION_TEXT, &o.windows.domain,
          0, 0},
+        {"--text", "FILE", "a plain text instead of a token file", DUO_OPTION_TEXT, &o.windows.text,
+         0, 0},
         {"--training", NULL, "take windows of training text, as for a teacher of routers",
          DUO_OPTION_FLAG, &o.training, 0, 0},
-        {"--windows", "N", "held-out windows, spread evenly (default 16)", DUO_OPTION_SIZE,
-         &o.windows.n, 1, 1e9},
+        {"--windows", "N", "windows, held out or of a text, spread evenly (default 16)",
+         DUO_OPTION_SIZE, &o.windows.n, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.windows.T, 1, 1e9},
         {"--max-tokens", "N", "fewer windows, one at least, so that there are no more tokens",
@@ -116,11 +118,16 @@ duo_status duo_cli_oracle(int argc, char **argv)
         {"--max-nodes", "N", "states of a layer held at a time (default: what 512 MiB hold)",
          DUO_OPTION_SIZE, &o.max_nodes, 1, 1e7},
     };
-    const duo_option_need needs[] = {
+    const duo_option_pair needs[] = {
         {"--values", "--output"},
         {"--fixed", "--compare"},
         {"--fixed-windows", "--compare"},
         {"--random", "--compare"},
+    };
+    const duo_option_pair excludes[] = {
+        {"--text", "--tokens"},
+        {"--text", "--domain"},
+        {"--text", "--training"},
     };
     const duo_command command = {
         .name = "oracle",
@@ -133,6 +140,8 @@ duo_status duo_cli_oracle(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
         .needs = needs,
         .n_needs = sizeof needs / sizeof *needs,
     };

@@ -49,10 +49,7 @@ typedef struct difficulty {
 static void print_json_token(FILE *out, const difficulty *d)
 {
     fprintf(out, "{\"domain\":");
-    if (d->domain)
-        duo_cli_json_text(out, d->domain);
-    else
-        fputs("null", out);
+    duo_cli_json_text(out, d->domain);
     fprintf(out,
             ",\"sequence\":%zu,\"position\":%zu,\"offset\":%zu,\"id\":%d,\"text\":", d->sequence,
             d->position, d->offset, (int)d->id);
@@ -251,6 +248,7 @@ static void print_json_setting(FILE *out, const duo_oracle_study *s)
         {"model_hash", duo_hash_text(hash, s->origin.model)},
         {"language_hash", duo_hash_text(language, duo_model_hash_without_routers(s->model))},
         {"domain", s->options->windows.domain},
+        {"text", s->options->windows.text},
         {"modules", duo_module_set_text(modules, s->setting.modules)},
         {"budget", s->budget},
         {"context", s->origin.context},
@@ -261,10 +259,7 @@ static void print_json_setting(FILE *out, const duo_oracle_study *s)
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         fprintf(out, "%s\"%s\":", i > 0 ? "," : "", texts[i].key);
-        if (texts[i].text)
-            duo_cli_json_text(out, texts[i].text);
-        else
-            fputs("null", out);
+        duo_cli_json_text(out, texts[i].text);
     }
     fprintf(out, ",\"seed\":%llu,\"layers\":%zu,\"sequences\":%zu,\"positions\":%zu,",
             (unsigned long long)s->origin.seed, s->results.L, s->results.done, s->sequences.T);

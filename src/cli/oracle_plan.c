@@ -329,7 +329,7 @@ duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *
     if (status == DUO_OK) status = read_options(s);
     const char *const texts[] = {o->difficulty, o->json, o->tsv};
     for (size_t i = 0; i < sizeof texts / sizeof *texts && status == DUO_OK; i++)
-        status = duo_cli_check_output(texts[i], DUO_CLI_TEXT, NULL);
+        status = duo_cli_check_output(texts[i], DUO_CLI_TEXT, o->windows.text);
     if (status == DUO_OK) status = duo_cli_check_folder(o->output);
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, precision, &s->checkpoint, &s->model);

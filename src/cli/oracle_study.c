@@ -256,6 +256,7 @@ static duo_status choose_fixed(duo_oracle_study *s)
     duo_sequences training = {0};
     duo_cli_task task = {.name = "fixed patterns", .unit = "patterns"};
     const bool on_same = o->training_windows == 0;
+    windows.text = NULL;
     windows.n = o->training_windows;
     windows.max_tokens = 0;
     printf("fixed patterns are chosen on %s", on_same ? "the text that is measured\n" : "");

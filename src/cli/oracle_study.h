@@ -5,6 +5,7 @@
 #include "duo/hindsight.h"
 #include "duo/result.h"
 #include "options.h"
+#include "windows.h"
 
 /** What `duo oracle` was asked for. */
 typedef struct duo_oracle_options {

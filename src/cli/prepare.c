@@ -167,6 +167,9 @@ duo_status duo_cli_prepare(int argc, char **argv)
         {"--force", NULL, "replace an output that was made from something else", DUO_OPTION_FLAG,
          &prepare.force, 0, 0},
     };
+    const duo_option_pair excludes[] = {
+        {"--tokenizer", "--vocab-size"},
+    };
     const duo_command command = {
         .name = "prepare",
         .description =
@@ -177,6 +180,8 @@ duo_status duo_cli_prepare(int argc, char **argv)
                    "--input code.jsonl",
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     domain_list list = {0};
     bool help = false;
@@ -184,8 +189,6 @@ duo_status duo_cli_prepare(int argc, char **argv)
     if (status != DUO_OK || help) goto done;
     if (!prepare.output)
         status = duo_fail(DUO_EUSAGE, "--output is missing; see duo prepare --help");
-    else if (prepare.tokenizer && prepare.vocab_size)
-        status = duo_fail(DUO_EUSAGE, "--tokenizer and --vocab-size exclude each other");
     else if (given.inputs.n == 0)
         status = duo_fail(DUO_EUSAGE, "--input is missing; see duo prepare --help");
     if (status == DUO_OK) status = duo_cli_check_folder(prepare.output);

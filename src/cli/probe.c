@@ -79,12 +79,8 @@ static duo_status check_options(const probe_options *o, const duo_config *config
     }
     if (!o->gumbel && (targets || o->hard))
         return duo_fail(DUO_EUSAGE, "--hard and --target-MODULE need --gumbel");
-    if (o->gumbel && o->routes)
-        return duo_fail(DUO_EUSAGE, "--gumbel and --routes exclude each other");
     if (o->gumbel && config->router_modules == 0)
         return duo_fail(DUO_EINVAL, "%s: has no routers, which --gumbel needs", o->checkpoint);
-    if (o->random_tokens && o->tokens)
-        return duo_fail(DUO_EUSAGE, "--tokens and --random-tokens exclude each other");
     if (o->seq_len > config->max_seq)
         return duo_fail(DUO_EINVAL, "%s: sees %zu positions, --seq-len is %zu", o->checkpoint,
                         config->max_seq, o->seq_len);
@@ -324,10 +320,14 @@ duo_status duo_cli_probe(int argc, char **argv)
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest", &o.checkpoint, NULL, false},
     };
-    const duo_option_need needs[] = {
+    const duo_option_pair needs[] = {
         {"--tau", "--gumbel"},
         {"--alpha", "--gumbel"},
         {"--hard", "--gumbel"},
+    };
+    const duo_option_pair excludes[] = {
+        {"--gumbel", "--routes"},
+        {"--tokens", "--random-tokens"},
     };
     const duo_command command = {
         .name = "probe",
@@ -340,6 +340,8 @@ duo_status duo_cli_probe(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
         .needs = needs,
         .n_needs = sizeof needs / sizeof *needs,
     };

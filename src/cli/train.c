@@ -97,6 +97,9 @@ duo_status duo_cli_train(int argc, char **argv)
     const duo_positional positionals[] = {
         {"RECIPE", "the experiment, a .conf file; to resume, or a run's folder", &path, NULL, true},
     };
+    const duo_option_pair excludes[] = {
+        {"--resume", "--auto-resume"},
+    };
     const duo_command command = {
         .name = "train",
         .description =
@@ -108,6 +111,8 @@ duo_status duo_cli_train(int argc, char **argv)
         .n_positionals = sizeof positionals / sizeof *positionals,
         .options = options,
         .n_options = sizeof options / sizeof *options,
+        .excludes = excludes,
+        .n_excludes = sizeof excludes / sizeof *excludes,
     };
     duo_recipe *recipe = NULL;
     duo_status status = duo_options_parse(&command, argc, argv, &help);
@@ -118,10 +123,6 @@ duo_status duo_cli_train(int argc, char **argv)
     }
     if (!path) {
         status = duo_fail(DUO_EUSAGE, "RECIPE is missing; see duo train --help");
-        goto done;
-    }
-    if (resume && either) {
-        status = duo_fail(DUO_EUSAGE, "--resume and --auto-resume exclude each other");
         goto done;
     }
     if (checkpoints && duo_cli_is_folder(path)) {

@@ -1,0 +1,60 @@
+#include "document.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+duo_status duo_document_encode(const duo_tokenizer *tokenizer, const char *text, size_t bytes,
+                               int32_t **ids, size_t *n)
+{
+    int32_t *encoded = NULL;
+    size_t count = 0;
+    *ids = NULL;
+    *n = 0;
+    const int32_t bos = duo_tokenizer_bos(tokenizer);
+    duo_status status = duo_tokenizer_encode(tokenizer, text, bytes, &encoded, &count);
+    if (status != DUO_OK) return status;
+    if (bos < 0 && count == 0) {
+        free(encoded);
+        return duo_fail(DUO_EINVAL,
+                        "the tokenizer has no mark for the begin of a text; give a prompt");
+    }
+    *ids = malloc((count + 1) * sizeof **ids);
+    if (!*ids) {
+        free(encoded);
+        return duo_fail(DUO_ENOMEM, "no memory for the prompt");
+    }
+    if (bos >= 0) (*ids)[(*n)++] = bos;
+    if (count > 0) memcpy(*ids + *n, encoded, count * sizeof **ids);
+    *n += count;
+    free(encoded);
+    return DUO_OK;
+}
+
+duo_status duo_document_read(const char *path, char **text, size_t *bytes)
+{
+    size_t size = 0;
+    *text = NULL;
+    *bytes = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    for (;;) {
+        if (*bytes == size) {
+            size = size ? 2 * size : 4096;
+            char *larger = realloc(*text, size);
+            if (!larger) break;
+            *text = larger;
+        }
+        const size_t got = fread(*text + *bytes, 1, size - *bytes, file);
+        *bytes += got;
+        if (got == 0) break;
+    }
+    const bool whole = feof(file) && !ferror(file);
+    const int error = errno;
+    fclose(file);
+    if (whole) return DUO_OK;
+    free(*text);
+    *text = NULL;
+    return duo_fail(DUO_EIO, "%s: cannot be read: %s", path, strerror(error));
+}

@@ -1,0 +1,60 @@
+#!/bin/sh
+# The command eval: texts and domains, and what cannot be asked for together.
+# Usage: eval.sh DUO MAKE_CHECKPOINT
+set -u
+duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
+. "$(dirname "$0")/says.sh"
+
+make_texts
+tail -c 9000 text.txt | tr a-y b-z >code.txt
+tail -c 30000 text.txt | head -c 9000 | tr a-y b-z >held_out_code.txt
+"$duo" prepare --output tokens.h5 --vocab-size 300 --domain prose --input text.txt \
+    --held-out held_out.txt --domain code --input code.txt --held-out held_out_code.txt >log 2>&1 || fail "$(cat log)"
+"$make_checkpoint" m.h5 tokenizer=tokens.h5 n_layers=3 modules=small,big max_seq=32 || exit 1
+
+measure() { says 0 '' eval m.h5 --policy big --policy random:0.3 "$@"; }
+rows() { grep '^big\|^random' out | sed 's/ *[0-9]*$//'; } # without tokens per second
+
+# A held-out text is one document: the windows of its domain are those of the file.
+measure --tokens tokens.h5 --domain prose --windows 500
+rows >by_domain
+measure --text held_out.txt --seq-len 32 --windows 500
+rows | cmp - by_domain || fail "of a text: $(cat out by_domain)"
+says 0 '' oracle m.h5 --text held_out.txt --seq-len 32 --windows 2 --budget 1 --json o.json
+shows '2 x 32 of the'
+grep -q '"domain":null,"text":"held_out.txt"' o.json || fail "$(cat o.json)"
+
+# A table for every domain is what asking for each in turn gives.
+measure --tokens tokens.h5 --domain code --windows 20 --json code.json
+rows >by_domain
+measure --tokens tokens.h5 --by-domain --windows 20 --json both.json
+rows | tail -n 2 | cmp - by_domain || fail "of domains: $(cat out by_domain)"
+[ "$(wc -l <both.json)" = 4 ] || fail "$(cat both.json)"
+without_rate() { sed 's/"tokens_per_s":[^,]*,//' "$1"; }
+without_rate code.json >code_rows.json
+without_rate both.json | grep '"domain":"code"' | cmp - code_rows.json || fail "$(cat both.json)"
+
+# Windows of a text without a length leave out as few tokens as they can.
+head -c 150 held_out.txt >short.txt
+measure --text short.txt
+tokens=$(sed -n 's/.* of the \([0-9]*\) tokens of short.txt/\1/p' out)
+measured=$(awk '{ print $1 * $3; exit }' out)
+[ "$tokens" -gt 32 ] && [ $((tokens - measured)) -lt $((tokens / 32 + 1)) ] || fail "$(cat out)"
+head -c 7 held_out.txt >few.txt
+measure --text few.txt
+says 1 'duo: few.txt: its 5 tokens are less than --seq-len 32' eval m.h5 --text few.txt --seq-len 32
+
+: >empty.txt
+says 1 'duo: empty.txt: is empty' eval m.h5 --text empty.txt
+printf 'the \377' >bytes.txt
+says 1 'duo: bytes.txt: byte 4 of the text: not UTF-8' eval m.h5 --text bytes.txt
+says 1 'duo: none.txt: No such file or directory' eval m.h5 --text none.txt
+says 1 'duo: few.txt: is what this command reads; give another output' \
+    eval m.h5 --text few.txt --json few.txt
+says 2 'duo eval: --text and --by-domain exclude each other' eval m.h5 --text few.txt --by-domain
+says 2 'duo eval: --choices and --windows exclude each other' eval m.h5 --choices c.jsonl --windows 3
+measure --text few.txt --routes-out routes.h5
+says 2 'duo eval: --policy file:routes.h5: has a text of its own, no other can be given' \
+    eval m.h5 --policy file:routes.h5 --text few.txt
+
+[ "$failures" = 0 ]
