@@ -74,8 +74,28 @@ grep -q '^the king' one || fail 'the prompt is not shown'
 grep -qF 'shares: big 50.0 %, small 0.0 %, skip 50.0 %' out || fail "shares: $(tail -1 out)"
 grep -q '^3 tokens of prompt, 1 x 7 generated in ' err || fail "$(cat err)"
 
-# The model's memory is full, or an end mark was drawn: at this temperature all tokens are equal.
-says 0 'stopped: the model sees 400 positions' random.h5 --temperature 0 --max-tokens 1000
+# When the model's window is full, it goes on from the last half, and still knows where in a sentence
+# it is: in a window that is wrong it would not.
+go_on='the model sees 48 positions: it went on from the last half of them'
+for policy in router small pattern:BS; do
+    says 0 "$go_on" tiny --prompt 'the king' --policy $policy --temperature 0.5 --max-tokens 600
+    tr '.' '\n' <out | awk '
+        BEGIN {
+            split("the a one no every", a); for (i in a) kind[a[i]] = "d"
+            split("king cat stone river ship child", a); for (i in a) kind[a[i]] = "n"
+            split("sees takes loves breaks follows", a); for (i in a) kind[a[i]] = "v"
+        }
+        NF { n++; shape = ""; for (i = 1; i <= NF; i++) shape = shape kind[$i]; right += shape == "dnvdn" }
+        END { exit !(n > 40 && right >= 0.9 * n) }' || fail "policy $policy: $(cat out)"
+done
+"$duo" generate tiny --max-tokens 300 --count 2 --show-routes >one 2>/dev/null
+OMP_NUM_THREADS=2 "$duo" generate tiny --max-tokens 300 --count 2 --show-routes >two 2>/dev/null
+cmp one two || fail 'beyond the window: another text on another number of threads'
+[ "$(grep -c '^ *[0-9]*  [BS][BS]  "' one)" -ge 300 ] || fail "routes beyond the window: $(cat one)"
+"$make_checkpoint" narrow.h5 tokenizer=tokens.h5 max_seq=1 || exit 1
+says 0 'the model sees 1 positions: it went on from the last half of them' narrow.h5 --max-tokens 9
+
+# An end mark was drawn: at this temperature all tokens are equal.
 "$make_checkpoint" long.h5 tokenizer=tokens.h5 max_seq=8192 || exit 1
 says 0 '' long.h5 --temperature 1000 --max-tokens 8000
 

@@ -21,7 +21,16 @@ typedef struct generate_options {
     bool show_routes;
 } generate_options;
 
-/* S sequences that continue one prompt, side by side. */
+/* A pass over T tokens of every sequence, which fills the cache. */
+typedef struct filling {
+    size_t T;
+    duo_pass *pass; /* NULL: T is 0 */
+    int32_t *tokens;
+    uint8_t *routes;
+} filling;
+
+/* S sequences that continue one prompt, side by side. What the model sees of them is a window: when
+ * it is full, its older half is forgotten. */
 typedef struct generation {
     const generate_options *options;
     const duo_model *model;
@@ -29,15 +38,15 @@ typedef struct generation {
     duo_policy policy;
     size_t S, L, V;
     size_t prompt;   /* ids */
-    size_t capacity; /* positions that the model will see at most */
+    size_t most;     /* ids that a sequence can have */
     size_t length;   /* ids so far, in every sequence */
-    int32_t *ids;    /* (S, capacity + 1) */
+    int32_t *ids;    /* (S, most) */
     size_t *lengths; /* (S) ids of a sequence up to its end mark */
-    uint8_t *routes; /* (S, capacity, L) */
+    uint8_t *routes; /* (S, most, L), as each token was routed first */
+    size_t capacity; /* positions of the window */
+    size_t begin;    /* the id at its first position */
     duo_arena arena;
-    duo_pass *pass; /* over all of the prompt but its last id; NULL: there is only one */
-    int32_t *pass_tokens;
-    uint8_t *pass_routes;
+    filling read_prompt, refill; /* each of all ids that the window then has but the last */
     duo_cache cache;
     duo_nodes *nodes;
     int32_t *step_tokens; /* (S) */
@@ -49,18 +58,25 @@ typedef struct generation {
 
 /* ---------------------------------------------------------------- setting up */
 
+static filling take_filling(const generation *g, size_t T, duo_arena *arena)
+{
+    if (T == 0) return (filling){0};
+    const duo_pass_shape shape = {.B = g->S, .T = T, .keep_kv = true};
+    return (filling){.T = T,
+                     .pass = duo_pass_take(&g->model->params, shape, arena),
+                     .tokens = DUO_TAKE(arena, int32_t, g->S * (T + 1)),
+                     .routes = DUO_TAKE(arena, uint8_t, g->S * T * g->L)};
+}
+
 static void lay_out(generation *g, duo_arena *arena)
 {
     const duo_params *params = &g->model->params;
-    const size_t S = g->S, P = g->prompt - 1;
-    g->ids = DUO_TAKE(arena, int32_t, S * (g->capacity + 1));
+    const size_t S = g->S;
+    g->ids = DUO_TAKE(arena, int32_t, S * g->most);
     g->lengths = DUO_TAKE(arena, size_t, S);
-    g->routes = DUO_TAKE(arena, uint8_t, S * g->capacity * g->L);
-    if (P > 0) {
-        g->pass = duo_pass_take(params, (duo_pass_shape){.B = S, .T = P, .keep_kv = true}, arena);
-        g->pass_tokens = DUO_TAKE(arena, int32_t, S * (P + 1));
-        g->pass_routes = DUO_TAKE(arena, uint8_t, S * P * g->L);
-    }
+    g->routes = DUO_TAKE(arena, uint8_t, S * g->most * g->L);
+    g->read_prompt = take_filling(g, g->prompt - 1, arena);
+    if (g->most - 1 > g->capacity) g->refill = take_filling(g, g->capacity / 2, arena);
     duo_cache_take(&g->cache, params, S, g->capacity, arena);
     g->nodes = duo_nodes_take(params, S, g->capacity, arena);
     g->step_tokens = DUO_TAKE(arena, int32_t, S);
@@ -72,23 +88,23 @@ static void lay_out(generation *g, duo_arena *arena)
 static duo_status prepare(generation *g, const int32_t *prompt)
 {
     const duo_config *config = &g->model->params.config;
-    const size_t most = g->options->max_tokens;
     if (g->prompt > config->max_seq)
         return duo_fail(DUO_EINVAL, "the prompt is %zu tokens long, %s sees %zu positions",
                         g->prompt, g->options->checkpoint, config->max_seq);
-    g->capacity = most < config->max_seq - g->prompt ? g->prompt + most : config->max_seq;
+    g->most = g->prompt + g->options->max_tokens;
+    g->capacity = g->most < config->max_seq ? g->most : config->max_seq;
     duo_arena measure = DUO_ARENA_MEASURE;
     lay_out(g, &measure);
     const duo_status status = duo_arena_create(&g->arena, measure.used, "generation");
     if (status != DUO_OK) return status;
     lay_out(g, &g->arena);
     for (size_t s = 0; s < g->S; s++)
-        memcpy(g->ids + s * (g->capacity + 1), prompt, g->prompt * sizeof *prompt);
+        memcpy(g->ids + s * g->most, prompt, g->prompt * sizeof *prompt);
     g->length = g->prompt;
     if (g->policy.kind == DUO_POLICY_PATTERN)
-        duo_routes_repeat(g->routes, g->S * g->capacity, g->L, g->policy.pattern);
+        duo_routes_repeat(g->routes, g->S * g->most, g->L, g->policy.pattern);
     else if (g->policy.kind == DUO_POLICY_RANDOM)
-        duo_routes_random(g->routes, g->S, g->capacity, g->L, g->policy.p, g->options->seed, 0, 0);
+        duo_routes_random(g->routes, g->S, g->most, g->L, g->policy.p, g->options->seed, 0, 0);
     g->stream = (duo_text_stream){.tokenizer = g->tokenizer, .ids = g->ids};
     return DUO_OK;
 }
@@ -107,7 +123,7 @@ static duo_routing routing_over(const generation *g, uint8_t *routes)
 static void copy_routes(generation *g, uint8_t *own, size_t from, size_t n, bool out)
 {
     for (size_t s = 0; s < g->S; s++) {
-        uint8_t *all = g->routes + (s * g->capacity + from) * g->L, *part = own + s * n * g->L;
+        uint8_t *all = g->routes + (s * g->most + from) * g->L, *part = own + s * n * g->L;
         if (out)
             memcpy(part, all, n * g->L);
         else
@@ -115,25 +131,31 @@ static void copy_routes(generation *g, uint8_t *own, size_t from, size_t n, bool
     }
 }
 
-/* All of the prompt but its last id, whose logits are wanted. */
-static void run_prompt(generation *g)
+/* Fill the cache with T ids from where the window begins; theirs are the window's first positions.
+ */
+static void fill(generation *g, const filling *f)
 {
-    const size_t P = g->prompt - 1;
-    if (P == 0) return;
+    memset(g->cache.lengths, 0, g->S * sizeof *g->cache.lengths);
+    if (f->T == 0) return;
     for (size_t s = 0; s < g->S; s++)
-        memcpy(g->pass_tokens + s * (P + 1), g->ids, (P + 1) * sizeof *g->ids);
-    const duo_routing routing = routing_over(g, g->pass_routes);
-    copy_routes(g, g->pass_routes, 0, P, true);
-    duo_pass_forward(g->pass, g->model, g->pass_tokens, &routing);
-    copy_routes(g, g->pass_routes, 0, P, false);
-    duo_cache_fill(&g->cache, g->pass, P);
+        memcpy(f->tokens + s * (f->T + 1), g->ids + s * g->most + g->begin,
+               (f->T + 1) * sizeof *g->ids);
+    const duo_routing routing = routing_over(g, f->routes);
+    copy_routes(g, f->routes, g->begin, f->T, true);
+    duo_pass_forward(f->pass, g->model, f->tokens, &routing);
+    if (g->begin == 0) copy_routes(g, f->routes, 0, f->T, false);
+    duo_cache_fill(&g->cache, f->pass, f->T);
 }
 
 /* The last id of every sequence through the model. */
 static void run_last(generation *g)
 {
     const size_t t = g->length - 1;
-    for (size_t s = 0; s < g->S; s++) g->step_tokens[s] = g->ids[s * (g->capacity + 1) + t];
+    if (t - g->begin == g->capacity) {
+        g->begin = t - g->refill.T;
+        fill(g, &g->refill);
+    }
+    for (size_t s = 0; s < g->S; s++) g->step_tokens[s] = g->ids[s * g->most + t];
     const duo_routing routing = routing_over(g, g->step_routes);
     copy_routes(g, g->step_routes, t, 1, true);
     duo_decode(g->nodes, g->model, &g->cache, g->step_tokens, &routing, g->logits);
@@ -146,7 +168,7 @@ static duo_status append(generation *g, size_t *open)
     const int32_t eos = duo_tokenizer_eos(g->tokenizer);
     *open = 0;
     for (size_t s = 0; s < g->S; s++) {
-        int32_t *next = g->ids + s * (g->capacity + 1) + g->length;
+        int32_t *next = g->ids + s * g->most + g->length;
         if (g->lengths[s] > 0) { /* runs on beside the others, unseen */
             *next = eos;
             continue;
@@ -170,10 +192,9 @@ static duo_status generate(generation *g)
 {
     size_t open = g->S;
     duo_status status = DUO_OK;
-    run_prompt(g);
+    fill(g, &g->read_prompt);
     if (g->S == 1) status = duo_text_stream_print(&g->stream, g->length, false);
-    while (status == DUO_OK && open > 0 && g->length - g->prompt < g->options->max_tokens &&
-           g->length <= g->capacity) {
+    while (status == DUO_OK && open > 0 && g->length < g->most) {
         run_last(g);
         status = append(g, &open);
         if (status == DUO_OK && g->S == 1 && open > 0)
@@ -193,14 +214,14 @@ static void print_routes(const generation *g, size_t s)
     uint64_t usage[DUO_MODULES] = {0};
     puts("\nposition  route by layer (B big, S small, - skip)  token");
     for (size_t t = 0; t < g->lengths[s]; t++) {
-        const int32_t id = g->ids[s * (g->capacity + 1) + t];
+        const int32_t id = g->ids[s * g->most + t];
         printf("%8zu  ", t);
         for (size_t l = 0; l < g->L; l++) {
             if (t >= ran) { /* the last id was drawn but not read */
                 putchar(' ');
                 continue;
             }
-            const uint8_t route = g->routes[(s * g->capacity + t) * g->L + l];
+            const uint8_t route = g->routes[(s * g->most + t) * g->L + l];
             usage[route]++;
             putchar(letters[route]);
         }
@@ -222,8 +243,7 @@ static duo_status show(generation *g)
     for (size_t s = 0; s < g->S && status == DUO_OK; s++) {
         if (g->S > 1) {
             printf("%ssample %zu of %zu\n", s > 0 ? "\n" : "", s + 1, g->S);
-            g->stream =
-                (duo_text_stream){.tokenizer = g->tokenizer, .ids = g->ids + s * (g->capacity + 1)};
+            g->stream = (duo_text_stream){.tokenizer = g->tokenizer, .ids = g->ids + s * g->most};
         }
         status = duo_text_stream_print(&g->stream, g->lengths[s], true);
         putchar('\n');
@@ -235,12 +255,9 @@ static duo_status show(generation *g)
 static void say_how_it_ended(const generation *g, double seconds)
 {
     const size_t drawn = g->length - g->prompt;
-    bool full = g->length > g->capacity && drawn < g->options->max_tokens;
-    for (size_t s = 0; s < g->S; s++)
-        if (full && g->lengths[s] == g->length) {
-            fprintf(stderr, "stopped: the model sees %zu positions\n", g->capacity);
-            full = false;
-        }
+    if (g->begin > 0)
+        fprintf(stderr, "the model sees %zu positions: it went on from the last half of them\n",
+                g->capacity);
     if (g->options->show_routes)
         fprintf(stderr, "%zu tokens of prompt, %zu x %zu generated in %.2f s, %.1f tokens/s\n",
                 g->prompt, g->S, drawn, seconds, (double)(g->S * drawn) / seconds);
@@ -353,7 +370,8 @@ duo_status duo_cli_generate(int argc, char **argv)
         .name = "generate",
         .description =
             "Print a prompt and how the model continues it, until the model ends the text. The\n"
-            "same seed gives the same text.",
+            "same seed gives the same text. When it has as many tokens as the model sees, it\n"
+            "goes on from their last half.",
         .example = "duo generate checkpoints/quickstart --prompt 'Once upon a time' --show-routes",
         .positionals = positionals,
         .n_positionals = sizeof positionals / sizeof *positionals,
