@@ -85,8 +85,9 @@ static void step_alone(step s, size_t sequence, size_t length, size_t node, size
         float *p = scores + i * width;
         duo_fill_lanes(lanes, s.k + own + i * D, D, 1, D);
         rows->scores(p + length, s.q + own + i * D, D, lanes, 1, 1, D, 1);
-        const float scale = duo_attention_scale(D), max = scale * rows->max(p, length + 1);
-        rows->exp_scale(p, p, scale, max, 1.0f, length + 1);
+        const float max = rows->max(p, length + 1);
+        for (size_t j = 0; j <= length; j++) p[j] -= max;
+        rows->exp_scale(p, p, duo_attention_scale(D), 0.0f, 1.0f, length + 1);
     }
     for (size_t j = 0; j < length; j += DUO_LANES) {
         const size_t keys = length - j < DUO_LANES ? length - j : DUO_LANES;
