@@ -281,6 +281,28 @@ START_TEST(routers_learn_from_a_teacher)
 }
 END_TEST
 
+/* A step over as many rows as the teacher has takes each of them once, whatever was trained before. */
+START_TEST(a_teacher_is_read_from_its_first_row_in_every_stage)
+{
+    int32_t tokens[TAUGHT * (T + 1)];
+    uint8_t routes[TAUGHT * T * 2];
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    strcpy(stage.teacher, "routes.h5");
+    for (uint64_t before = 0; before < 5; before++) {
+        run r = start(&stage, 1);
+        duo_teacher teacher = make_teacher(&r, tokens, routes);
+        teacher.R = stage.batch_size;
+        r.progress.sequences = before;
+        ok(duo_trainer_teach(r.trainer, &teacher));
+        step(&r, 1);
+        uint64_t big = 0;
+        for (size_t n = 0; n < teacher.R * T; n++) big += routes[2 * n] == DUO_BIG;
+        ck_assert_uint_eq(r.report.usage[DUO_BIG], big);
+        stop(&r);
+    }
+}
+END_TEST
+
 enum { CHOICES = TAUGHT * T * 2 };
 
 /* Along routes that are all big: in layer 0 big is worth what the rule says, in layer 1 nothing
@@ -377,6 +399,7 @@ int main(void)
         every_budget_has_a_threshold,
         calibration_does_not_depend_on_threads,
         routers_learn_from_a_teacher,
+        a_teacher_is_read_from_its_first_row_in_every_stage,
         routers_learn_what_choices_are_worth,
         labels_and_units_by_hand,
         a_teacher_of_other_lengths_is_refused,

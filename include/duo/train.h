@@ -70,7 +70,8 @@ void duo_trainer_free(duo_trainer *trainer);
 /** Bytes that duo_trainer_create would allocate for a model of these parameters. */
 size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage);
 
-/** Routes to learn from: tokens (R, T+1), routes (R, T, L). Rows are drawn without replacement. */
+/** Routes to learn from: tokens (R, T+1), routes (R, T, L). A stage draws its rows
+ *  without replacement, from its first step on. */
 typedef struct duo_teacher {
     size_t R, T;
     const int32_t *tokens;

@@ -95,7 +95,8 @@ static wanted wanted_of(const duo_pass *pass, const duo_routing *routing, size_t
 {
     const size_t L = pass->n_layers;
     double target[DUO_MODULES], costs[DUO_MODULES];
-    wanted w = {.M = duo_router_codes(w.codes, &pass->config)};
+    wanted w = {0};
+    w.M = duo_router_codes(w.codes, &pass->config);
     memcpy(target, routing->loss.target, sizeof target);
     if (routing->budgets) target[DUO_BIG] = (double)routing->budgets[b];
     for (size_t m = 0; m < w.M; m++) {

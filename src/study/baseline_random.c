@@ -52,6 +52,12 @@ static void draw(const draws *d, uint8_t *pattern, size_t i, size_t r, size_t pl
         study_pattern_draw(pattern, d->L, s->big, d->other, s->seed, i, s->first_row + r, place);
 }
 
+/* As in a search: what is not finite never stays where something finite is. */
+static bool better(double loss, double kept)
+{
+    return isfinite(loss) && !(isfinite(kept) && kept <= loss);
+}
+
 /* ---------------------------------------------------------------- per sequence */
 
 static double sum_of(const float *loss, size_t n)
@@ -77,7 +83,7 @@ static void try_draw(const draws *d, size_t i, study_evaluator *evaluator,
                             tried->loss);
         for (size_t r = 0; r < n; r++) {
             float *kept = best->loss + (first + r) * T;
-            if (i > 0 && !(sum_of(tried->loss + r * T, T) < sum_of(kept, T))) continue;
+            if (i > 0 && !better(sum_of(tried->loss + r * T, T), sum_of(kept, T))) continue;
             memcpy(kept, tried->loss + r * T, T * sizeof *kept);
             memcpy(best->routes + (first + r) * T * L, tried->routes + r * T * L, T * L);
         }
@@ -198,7 +204,7 @@ static void decide_tokens(token_draws *s, const duo_sequences *sequences, size_t
     for (size_t i = 0; i < count; i++) {
         size_t best = i * N;
         for (size_t j = best + 1; j < (i + 1) * N; j++)
-            if (!(s->loss[best] <= s->loss[j])) best = j;
+            if (better((double)s->loss[j], (double)s->loss[best])) best = j;
         const size_t token = first_row * T + first + i;
         trace->loss[token] = s->loss[best];
         memcpy(trace->routes + token * L, s->routes + best * L, L);

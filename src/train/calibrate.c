@@ -166,7 +166,8 @@ static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
         memcpy(model->thresholds + k * DUO_MODULES, rule.threshold, sizeof rule.threshold);
     }
     for (size_t k = 0; k <= L; k++) {
-        const size_t nearest = k < first ? first : k > last ? last : k;
+        const size_t nearest = k < first ? first : last;
+        if (k >= first && k <= last) continue;
         memcpy(model->thresholds + k * DUO_MODULES, model->thresholds + nearest * DUO_MODULES,
                DUO_MODULES * sizeof *model->thresholds);
     }

@@ -286,18 +286,19 @@ static void draw_lesson(duo_trainer *t, size_t b, size_t row)
     duo_teacher_labels(labels, values, choices, t->params->config.router_modules);
 }
 
-/* Sequences `index` .. of the run: the sampler's, or the teacher's with what it has to say of them,
- * all of them once before any again. */
-static void draw_sequences(duo_trainer *t, uint64_t index)
+/* Row first_row .. of the batch: the sampler's next of the run, or the teacher's next of the stage
+ * with what it has to say of them, all of its rows once before any again. */
+static void draw_sequences(duo_trainer *t, const duo_progress *progress, size_t first_row)
 {
     const size_t B = t->stage.micro_batch, T = t->stage.seq_len;
-    for (size_t b = 0; b < B; b++, index++) {
+    for (size_t b = 0; b < B; b++) {
+        const uint64_t row = first_row + b;
         if (!t->teacher) {
-            duo_sampler_sequence(t->sampler, index, t->tokens + b * (T + 1));
+            duo_sampler_sequence(t->sampler, progress->sequences + row, t->tokens + b * (T + 1));
             continue;
         }
-        const uint64_t R = t->teacher->R;
-        draw_lesson(t, b, (size_t)duo_permute(t->seed, DUO_RNG_WINDOW, index / R, R, index % R));
+        const uint64_t R = t->teacher->R, next = progress->stage_step * t->stage.batch_size + row;
+        draw_lesson(t, b, (size_t)duo_permute(t->seed, DUO_RNG_WINDOW, next / R, R, next % R));
     }
 }
 
@@ -356,7 +357,7 @@ static void run_micro_batch(duo_trainer *t, const duo_progress *progress, size_t
     const duo_stage_recipe *stage = &t->stage;
     const size_t B = stage->micro_batch, T = stage->seq_len, L = t->params->config.n_layers;
     const size_t first_row = index * B;
-    draw_sequences(t, progress->sequences + first_row);
+    draw_sequences(t, progress, first_row);
     draw_routes(t, t->seed, progress->step, first_row);
 
     const duo_routing routing = routing_of(t, progress);
