@@ -3,7 +3,8 @@
 /* T crosses a block of 32 queries and one of 64 keys and is a multiple of neither; 3 queries a
  * head of keys and values; D no multiple of any vector. */
 static const duo_attention_shape odd = {.B = 2, .T = 71, .H = 6, .Hkv = 2, .D = 10};
-/* A query a head of keys: a lone node then has a walk of its own. 1 / sqrt(D) is no power of two. */
+/* A query a head of keys: a lone node then has a walk of its own. 1 / sqrt(D) is no power of two.
+ */
 static const duo_attention_shape own_heads = {.B = 2, .T = 71, .H = 3, .Hkv = 3, .D = 32};
 
 static double loss(void *context)

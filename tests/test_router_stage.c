@@ -281,7 +281,8 @@ START_TEST(routers_learn_from_a_teacher)
 }
 END_TEST
 
-/* A step over as many rows as the teacher has takes each of them once, whatever was trained before. */
+/* A step over as many rows as the teacher has takes each of them once, whatever was trained before.
+ */
 START_TEST(a_teacher_is_read_from_its_first_row_in_every_stage)
 {
     int32_t tokens[TAUGHT * (T + 1)];

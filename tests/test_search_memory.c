@@ -18,19 +18,19 @@ static duo_model described(size_t layers)
 }
 
 /* Bytes of a search over up to 1000 tokens. */
-static size_t bytes_of(const duo_model *model, const duo_search_setting *setting, duo_search *s)
+static size_t bytes_of(const duo_model *model, const duo_search_setting *setting, study_search *s)
 {
     const duo_config *config = &model->params.config;
-    *s = (duo_search){.model = model,
-                      .setting = setting,
-                      .L = config->n_layers,
-                      .V = config->vocab_size,
-                      .cells = 1,
-                      .contests = {{.measure = DUO_EXPECTED_LOSS}},
-                      .n_contests = 1};
+    *s = (study_search){.model = model,
+                        .setting = setting,
+                        .L = config->n_layers,
+                        .V = config->vocab_size,
+                        .cells = 1,
+                        .contests = {{.measure = STUDY_EXPECTED_LOSS}},
+                        .n_contests = 1};
     duo_arena measure = DUO_ARENA_MEASURE;
-    ok(duo_search_size(s, 1000, 256));
-    duo_search_take(s, s->roots.n, 256, &measure);
+    ok(study_search_size(s, 1000, 256));
+    study_search_take(s, s->roots.n, 256, &measure);
     return measure.used;
 }
 
@@ -48,7 +48,7 @@ START_TEST(what_is_held_is_bounded)
                                                     .method = methods[i],
                                                     .width = 20,
                                                     .max_nodes = nodes[k]};
-                duo_search s;
+                study_search s;
                 const size_t held = bytes_of(&model, &setting, &s);
                 for (size_t l = 0; l <= s.L; l++)
                     ck_assert_uint_le(s.tree.levels[l].capacity, nodes[k]);
@@ -70,7 +70,7 @@ START_TEST(by_default_a_search_takes_half_a_gibibyte)
     for (size_t j = 0; j < 3; j++) {
         const duo_model model = described(layers[j]);
         const duo_search_setting setting = {.modules = ALL_MODULES};
-        duo_search s;
+        study_search s;
         const size_t held = bytes_of(&model, &setting, &s);
         ck_assert_uint_le(held, (size_t)512 << 20);
         if (layers[j] > 2)

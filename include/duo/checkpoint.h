@@ -129,7 +129,6 @@ duo_status duo_run_open(duo_run **run, const char *folder, size_t keep, duo_run_
 /** Whether it held checkpoints when it was opened. */
 bool duo_run_resumes(const duo_run *run);
 void duo_run_close(duo_run *run);
-const char *duo_run_folder(const duo_run *run);
 /** folder/NAME; borrowed until the next call. */
 const char *duo_run_path(duo_run *run, const char *name);
 

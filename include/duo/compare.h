@@ -14,7 +14,7 @@ typedef struct duo_agreement {
     struct {
         double accuracy;
         double macro_f1; /**< mean over the modules that either takes there */
-    } layer[128];
+    } layer[DUO_MAX_LAYERS];
 } duo_agreement;
 
 /** routes and reference: (n, L). */

@@ -20,6 +20,11 @@ static inline bool duo_module_in(duo_module_set set, duo_module module)
     return (set >> module & 1u) != 0;
 }
 size_t duo_module_count(duo_module_set set);
+/** The modules of a set in ascending code, which is the order of a router's rows. Returns their
+ *  number. */
+size_t duo_module_codes(duo_module codes[DUO_MODULES], duo_module_set set);
+/** B or b: big, S or s: small, -: skip; false for any other letter. */
+bool duo_module_of_letter(duo_module *module, char letter);
 /** "small,big": names in ascending code, at most 16 bytes with the NUL. Returns text. */
 char *duo_module_set_text(char text[16], duo_module_set set);
 /** Reads that form; false for an unknown or repeated name. */
@@ -53,7 +58,7 @@ typedef enum duo_penalty {
 } duo_penalty;
 
 /** Ids of a vocabulary at most, in a model and in a file. */
-enum { DUO_VOCAB_MAX = 1 << 24 };
+enum { DUO_VOCAB_MAX = 1 << 24, DUO_MAX_LAYERS = 128 };
 
 typedef enum duo_arch { DUO_ARCH_LLAMA } duo_arch;
 
@@ -74,6 +79,12 @@ typedef struct duo_config {
 static inline size_t duo_head_width(const duo_config *config)
 {
     return config->d_model / config->n_heads;
+}
+
+/** Width of the keys of a token, and of its values. */
+static inline size_t duo_kv_width(const duo_config *config)
+{
+    return config->n_kv_heads * duo_head_width(config);
 }
 
 /**

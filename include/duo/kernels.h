@@ -57,6 +57,9 @@ duo_isa duo_kernels_isa(void);
 int duo_kernels_threads(void);
 /** "portable", "avx2", "avx512", "avx512bf16", "amx". */
 const char *duo_isa_name(duo_isa isa);
+/** Loops over fewer elements than this, and products and attention of fewer multiply-adds, run on
+ *  one thread: waking the others costs more. */
+enum { DUO_PARALLEL_MIN = 1 << 14, DUO_SERIAL_WORK = 1 << 16 };
 /**
  * Multiply-add rate in FLOP/s that all threads together reach on operands in their first-level
  * caches: what a model FLOP utilisation is measured against. Takes about 50 ms.
@@ -225,10 +228,10 @@ void duo_cross_entropy_backward(float *z, const float *lse, const int32_t *targe
 
 /* ---------------------------------------------------------------- routing */
 
+/** Index of the largest of n >= 1 floats, the lower one winning a tie. */
+size_t duo_argmax(const float *x, size_t n);
 /** p_n = softmax(h_n), (N, M). p may be h. */
 void duo_softmax_forward(float *p, const float *h, size_t N, size_t M);
-/** dh += p * (dp - sum_m p_m dp_m). */
-void duo_softmax_backward(float *dh, const float *dp, const float *p, size_t N, size_t M);
 
 /**
  * Gumbel-softmax, arXiv:1611.01144 and 1611.00712: soft_n = softmax((h_n + noise_n) / tau).

@@ -91,7 +91,6 @@ size_t duo_params_count(const duo_params *params, duo_group_set groups);
  */
 typedef struct duo_tree {
     const duo_params *params; /**< borrowed */
-    duo_group_set groups;
     float *block;
     size_t count;    /**< floats in the block; tensors are padded to cache lines, with zeros */
     float **tensors; /**< (params->n) */
@@ -368,6 +367,8 @@ typedef struct duo_cache {
 /** Lay out an empty cache in an arena. */
 void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t max_T,
                     duo_arena *arena);
+/** Of R sequences of T positions how many, at least one, have keys and values in so many bytes. */
+size_t duo_cache_rows(const duo_config *config, size_t R, size_t T, size_t bytes);
 /** Take over the first `length` positions of a pass with keep_kv and B == S. */
 void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length);
 

@@ -71,7 +71,7 @@ void duo_trace_summary_free(duo_trace_summary *summary);
 typedef struct duo_policy {
     char name[96]; /**< as the user wrote it */
     enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
-    uint8_t pattern[128];
+    uint8_t pattern[DUO_MAX_LAYERS];
     double p[DUO_MODULES];
     size_t first_row;     /**< random: what the first sequence counts as; 0 when parsed */
     duo_router_rule rule; /**< router */

@@ -15,6 +15,22 @@ size_t duo_module_count(duo_module_set set)
     return (size_t)__builtin_popcount(set);
 }
 
+size_t duo_module_codes(duo_module codes[DUO_MODULES], duo_module_set set)
+{
+    size_t n = 0;
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (duo_module_in(set, m)) codes[n++] = m;
+    return n;
+}
+
+bool duo_module_of_letter(duo_module *module, char letter)
+{
+    static const char letters[] = "-SsBb";
+    const char *at = letter != '\0' ? strchr(letters, letter) : NULL;
+    if (at) *module = (duo_module)((at - letters + 1) / 2);
+    return at != NULL;
+}
+
 /* Names of a set in ascending order, with commas between them. */
 static char *write_set(char *text, unsigned set, const char *const *names, unsigned n)
 {
@@ -69,7 +85,7 @@ duo_status duo_config_check(const duo_config *c, const char *where)
         const char *key;
         size_t value, most;
     } sizes[] = {
-        {"n_layers", c->n_layers, 128},
+        {"n_layers", c->n_layers, DUO_MAX_LAYERS},
         {"d_model", c->d_model, 65536},
         {"n_heads", c->n_heads, 1024},
         {"n_kv_heads", c->n_kv_heads, 1024},

@@ -106,16 +106,15 @@ static duo_status resolve_budgets(const recipe_view *v, const duo_config *model,
 static duo_status resolve_start(const recipe_view *v, const duo_config *model,
                                 const duo_stage_recipe *stage)
 {
-    static const char letters[] = "-SsBb";
     const size_t length = strlen(stage->start);
     if (length == 0) return DUO_OK;
     if (length != model->n_layers)
         return recipe_fail(v, "start", "'%s' has %zu letters, the model %zu layers", stage->start,
                            length, model->n_layers);
     for (size_t l = 0; l < length; l++) {
-        const char *at = strchr(letters, stage->start[l]);
-        const duo_module module = at ? (duo_module)((at - letters + 1) / 2) : DUO_MODULES;
-        if (!at || !duo_module_in(stage->modules, module))
+        duo_module module = DUO_SKIP;
+        if (!duo_module_of_letter(&module, stage->start[l]) ||
+            !duo_module_in(stage->modules, module))
             return recipe_fail(v, "start", "'%c' of layer %zu is none of the modules",
                                stage->start[l], l);
     }

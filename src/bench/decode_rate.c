@@ -75,7 +75,7 @@ static demand demand_of(const decoder *d)
         }
         add_product(&sum, duo_model_head(d->model), S);
     }
-    const double keys = 2 * (double)(c->n_kv_heads * duo_head_width(c) * d->L) * sizeof(float);
+    const double keys = 2 * (double)(duo_kv_width(c) * d->L) * sizeof(float);
     return (demand){sum.bytes / TOKENS + S * seen * keys, sum.flops / TOKENS};
 }
 

@@ -7,6 +7,7 @@
 
 #include "bench_internal.h"
 #include "duo/arena.h"
+#include "duo/sizes.h"
 #include "stream.h"
 
 /* ---------------------------------------------------------------- description */
@@ -118,16 +119,6 @@ static const bench_stream *stream_of(duo_isa isa)
     return &bench_stream_portable;
 }
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Bytes that all threads walk over, well inside a level and well outside the one before it. */
 static void working_sets(size_t bytes[BENCH_LEVELS], const duo_bench *bench, int threads)
 {
@@ -135,8 +126,8 @@ static void working_sets(size_t bytes[BENCH_LEVELS], const duo_bench *bench, int
     const duo_machine *m = &bench->machine;
     const size_t l2 = m->l2 * (size_t)threads;
     bytes[BENCH_L2] = l2 * 3 / 8;
-    bytes[BENCH_L3] = smaller(m->l3 * 3 / 8, larger(16 * mebibyte, 4 * l2));
-    bytes[BENCH_DRAM] = smaller(m->memory / 8, larger(256 * mebibyte, 4 * m->l3));
+    bytes[BENCH_L3] = duo_min(m->l3 * 3 / 8, duo_max(16 * mebibyte, 4 * l2));
+    bytes[BENCH_DRAM] = duo_min(m->memory / 8, duo_max(256 * mebibyte, 4 * m->l3));
     if (bench->setting.quick) bytes[BENCH_DRAM] = 32 * mebibyte;
 }
 
@@ -150,7 +141,7 @@ static duo_status measure_bandwidth(const duo_bench *bench, bench_limits *limits
 {
     size_t bytes[BENCH_LEVELS], most = 0;
     working_sets(bytes, bench, duo_kernels_threads());
-    for (int level = 0; level < BENCH_LEVELS; level++) most = larger(most, bytes[level]);
+    for (int level = 0; level < BENCH_LEVELS; level++) most = duo_max(most, bytes[level]);
     const size_t room = 3 * ((most / 3 / sizeof(float) / CHUNK + 1) * CHUNK);
     duo_arena arena;
     const duo_status status = duo_arena_create(&arena, room * sizeof(float), "bandwidth");
@@ -158,7 +149,7 @@ static duo_status measure_bandwidth(const duo_bench *bench, bench_limits *limits
     walk w = {.stream = stream_of(duo_kernels_isa())};
     w.a = DUO_TAKE(&arena, float, room);
     for (int level = 0; level < BENCH_LEVELS; level++) {
-        const size_t third = larger(1, bytes[level] / 3 / sizeof(float) / CHUNK) * CHUNK;
+        const size_t third = duo_max(1, bytes[level] / 3 / sizeof(float) / CHUNK) * CHUNK;
         const double size = (double)(3 * third * sizeof(float));
         w.b = w.a + third;
         w.c = w.b + third;

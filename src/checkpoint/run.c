@@ -35,11 +35,6 @@ duo_status run_sync_folder(const duo_run *run)
     return duo_fail(DUO_EIO, "%s: cannot sync the folder: %s", run->folder, strerror(errno));
 }
 
-const char *duo_run_folder(const duo_run *run)
-{
-    return run->folder;
-}
-
 const char *duo_run_path(duo_run *run, const char *name)
 {
     snprintf(run->path, run->path_room, "%s/%s", run->folder, name);

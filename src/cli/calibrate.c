@@ -108,7 +108,8 @@ duo_status duo_cli_calibrate(int argc, char **argv)
     const duo_option options[] = {
         {"--output", "FILE", "where the calibrated checkpoint goes; a file that is not there yet",
          DUO_OPTION_TEXT, &o.output, 0, 0},
-        {"--budget", "K", "big layers per token, on average", DUO_OPTION_REAL, &o.n_big, 0, 128},
+        {"--budget", "K", "big layers per token, on average", DUO_OPTION_REAL, &o.n_big, 0,
+         DUO_MAX_LAYERS},
         {"--target-skip", "X", "wanted share of skip (default none)", DUO_OPTION_REAL,
          &o.target[DUO_SKIP], 0, 1},
         {"--target-small", "X", "wanted share of small (default none)", DUO_OPTION_REAL,

@@ -53,7 +53,7 @@ typedef struct duo_oracle_study {
     duo_sequences sequences;
     duo_search_setting setting;
     const char *reference_text; /**< as it was given */
-    uint8_t reference[128];
+    uint8_t reference[DUO_MAX_LAYERS];
     bool in_reference;         /**< context */
     size_t beam;               /**< of the fixed patterns; 0: all */
     duo_completion completion; /**< behind values */

@@ -261,7 +261,7 @@ static duo_status add_routers(duo_training *s, const duo_stage_recipe *stage,
                               const duo_config *wanted)
 {
     const size_t L = s->recipe->model.n_layers;
-    uint8_t pattern[128];
+    uint8_t pattern[DUO_MAX_LAYERS];
     duo_status status = duo_model_add_routers(&s->model, wanted, s->recipe->seed);
     if (status != DUO_OK || wanted->router_modules == 0 || !stage->start[0]) return status;
     status = duo_routes_pattern(pattern, L, stage->start);

@@ -353,3 +353,14 @@ void duo_tokens_window(const duo_tokens *tokens, duo_split split, int domain, si
     assert(i < duo_tokens_windows(tokens, split, domain, T));
     data_copy_tokens(tokens, split, begin_of(tokens, split, domain) + (uint64_t)i * T, T + 1, out);
 }
+
+void duo_tokens_spread(const duo_tokens *tokens, duo_split split, int domain, size_t T, size_t n,
+                       size_t first, size_t rows, int32_t *out)
+{
+    const size_t there = duo_tokens_windows(tokens, split, domain, T);
+    assert(first < n && n <= there);
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = first + r < n ? first + r : n - 1;
+        duo_tokens_window(tokens, split, domain, T, i * there / n, out + r * (T + 1));
+    }
+}

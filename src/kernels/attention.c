@@ -2,7 +2,7 @@
 #include <omp.h>
 
 #include "attention_blocks.h"
-#include "sizes.h"
+#include "duo/sizes.h"
 
 enum {
     FETCH_MOST = 32 * 1024 /* floats of a head's array, of which the next head's fit beside it */
@@ -33,7 +33,7 @@ static const duo_attention_blocks *blocks_of(duo_attention_shape shape)
 /* In whole lines. */
 static size_t thread_scratch(duo_attention_shape shape)
 {
-    return (blocks_of(shape)->scratch(shape) + 15) / 16 * 16;
+    return duo_round_up(blocks_of(shape)->scratch(shape), 16);
 }
 
 size_t duo_attention_scratch(duo_attention_shape shape)

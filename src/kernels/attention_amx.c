@@ -1,7 +1,7 @@
 #include "amx.h"
 #include "attention_blocks.h"
+#include "duo/sizes.h"
 #include "pairs_avx512.h"
-#include "sizes.h"
 #include "vec_avx512.h"
 
 #include "simd_vector.h"

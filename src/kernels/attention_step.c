@@ -2,7 +2,7 @@
 #include <omp.h>
 
 #include "attention_blocks.h"
-#include "sizes.h"
+#include "duo/sizes.h"
 
 /* One position of many nodes, on the blocks of scores that attention_fp32.c tells of. */
 

@@ -2,11 +2,11 @@
 
 #include "simd.h"
 
-static size_t largest(const float *x, size_t M)
+size_t duo_argmax(const float *x, size_t n)
 {
     size_t best = 0;
-    for (size_t m = 1; m < M; m++)
-        if (x[m] > x[best]) best = m;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
     return best;
 }
 
@@ -21,7 +21,7 @@ void duo_gumbel_softmax_forward(float *weight, float *soft, const float *h, cons
         duo_softmax_row(soft_n, soft_n, M);
         if (hard) {
             memset(weight_n, 0, M * sizeof *weight_n);
-            weight_n[largest(soft_n, M)] = 1.0f;
+            weight_n[duo_argmax(soft_n, M)] = 1.0f;
         } else {
             memcpy(weight_n, soft_n, M * sizeof *weight_n);
         }

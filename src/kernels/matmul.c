@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "duo/arena.h"
-#include "sizes.h"
+#include "duo/sizes.h"
 #include "tile.h"
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */

@@ -6,9 +6,6 @@
 
 #include "duo/kernels.h"
 
-/* Loops over fewer elements than this run on one thread: waking the others costs more. */
-enum { DUO_PARALLEL_MIN = 1 << 14 };
-
 /* Queries side by side in a block of attention scores: three vectors of the widest registers. */
 enum { DUO_LANES = 48 };
 

@@ -41,12 +41,3 @@ void duo_softmax_forward(float *p, const float *h, size_t N, size_t M)
 #pragma omp parallel for num_threads(duo_kernels_threads()) if (N * M > DUO_PARALLEL_MIN)
     for (size_t n = 0; n < N; n++) duo_softmax_row(p + n * M, h + n * M, M);
 }
-
-void duo_softmax_backward(float *dh, const float *dp, const float *p, size_t N, size_t M)
-{
-#pragma omp parallel for num_threads(duo_kernels_threads()) if (N * M > DUO_PARALLEL_MIN)
-    for (size_t n = 0; n < N; n++) {
-        const float *dp_n = dp + n * M, *p_n = p + n * M;
-        duo_rows->softmax_gradient(dh + n * M, dp_n, p_n, 1.0f, duo_rows->dot(p_n, dp_n, M), M);
-    }
-}

@@ -18,7 +18,7 @@ struct duo_nodes {
 
 static size_t cache_layer(const duo_cache *cache, const duo_config *c)
 {
-    return cache->S * cache->max_T * c->n_kv_heads * duo_head_width(c);
+    return cache->S * cache->max_T * duo_kv_width(c);
 }
 
 void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t max_T,
@@ -31,6 +31,14 @@ void duo_cache_take(duo_cache *cache, const duo_params *params, size_t S, size_t
     cache->v = DUO_TAKE(arena, float, floats);
     cache->lengths = DUO_TAKE(arena, uint32_t, S);
     if (cache->lengths) memset(cache->lengths, 0, S * sizeof *cache->lengths);
+}
+
+size_t duo_cache_rows(const duo_config *config, size_t R, size_t T, size_t bytes)
+{
+    const double row =
+        2.0 * sizeof(float) * (double)config->n_layers * (double)T * (double)duo_kv_width(config);
+    const double rows = (double)bytes / row;
+    return rows < 1 ? 1 : rows < (double)R ? (size_t)rows : R;
 }
 
 void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length)
@@ -53,7 +61,7 @@ void duo_cache_fill(duo_cache *cache, const duo_pass *pass, size_t length)
 duo_nodes *duo_nodes_take(const duo_params *params, size_t capacity, size_t max_T, duo_arena *arena)
 {
     const duo_config *c = &params->config;
-    const size_t C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t C = c->d_model, KV = duo_kv_width(c);
     duo_nodes value = {.capacity = capacity};
     duo_nodes *nodes = DUO_TAKE(arena, duo_nodes, 1);
     value.x = DUO_TAKE(arena, float, capacity *C);
@@ -113,7 +121,7 @@ void duo_nodes_attend(duo_nodes *nodes, const duo_model *model, size_t layer, fl
                       const uint32_t *positions, size_t n)
 {
     const duo_config *c = &model->params.config;
-    const size_t C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t C = c->d_model, KV = duo_kv_width(c);
     for (size_t i = 0; i < n; i += nodes->capacity)
         attend_block(nodes, model, layer, x + i * C, h + i * C, k ? k + i * KV : nodes->k,
                      v ? v + i * KV : nodes->v, cache, sequences + i, positions + i,
@@ -169,7 +177,7 @@ void duo_nodes_logits(duo_nodes *nodes, const duo_model *model, float *logits, c
 static void append(duo_cache *cache, const duo_config *c, size_t layer, const float *k,
                    const float *v)
 {
-    const size_t KV = c->n_kv_heads * duo_head_width(c);
+    const size_t KV = duo_kv_width(c);
     for (size_t s = 0; s < cache->S; s++) {
         const size_t at =
             layer * cache_layer(cache, c) + (s * cache->max_T + cache->lengths[s]) * KV;

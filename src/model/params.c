@@ -85,7 +85,7 @@ static size_t size_of(const duo_config *c, size_symbol symbol)
     case C_:
         return c->d_model;
     case KV:
-        return c->n_kv_heads * duo_head_width(c);
+        return duo_kv_width(c);
     case V_:
         return c->vocab_size;
     case F_BIG:
@@ -191,7 +191,7 @@ size_t duo_params_count(const duo_params *params, duo_group_set groups)
 void duo_tree_take(duo_tree *tree, const duo_params *params, duo_group_set groups, duo_arena *arena)
 {
     const size_t pad = DUO_ALIGN / sizeof(float), L = params->config.n_layers;
-    *tree = (duo_tree){.params = params, .groups = groups};
+    *tree = (duo_tree){.params = params};
     for (size_t i = 0; i < params->n; i++)
         if (groups & DUO_GROUP_BIT(params->table[i].group))
             tree->count += (params->table[i].count + pad - 1) / pad * pad;

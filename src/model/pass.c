@@ -3,19 +3,15 @@
 #include <assert.h>
 #include <string.h>
 
+#include "duo/sizes.h"
 #include "router_loss.h"
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
 
 /* Without backward one set of buffers serves all layers, but for keys and values that are kept. */
 static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const duo_params *params,
                        const duo_pass_shape *shape, duo_arena *arena)
 {
     const duo_config *c = &params->config;
-    const size_t N = shape->B * shape->T, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t N = shape->B * shape->T, C = c->d_model, KV = duo_kv_width(c);
     if (shared) *s = *shared;
     if (!shared || shape->keep_kv) {
         s->k = DUO_TAKE(arena, float, N *KV);
@@ -44,7 +40,7 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
 
     /* A routed row takes one module: big rows stand in front, small ones behind them. A mixed row
      * takes both. */
-    const size_t F = shape->gumbel ? c->d_big + c->d_small : larger(c->d_big, c->d_small);
+    const size_t F = shape->gumbel ? c->d_big + c->d_small : duo_max(c->d_big, c->d_small);
     const size_t kept = shape->backward ? N * F : duo_ffn_floats(c, N);
     s->gate = DUO_TAKE(arena, float, kept);
     s->up = DUO_TAKE(arena, float, kept);
@@ -56,7 +52,7 @@ static void take_layer(duo_layer_state *s, const duo_layer_state *shared, const 
 
 static void take_backward(duo_pass *pass, const duo_config *c, duo_arena *arena)
 {
-    const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t N = pass->N, C = c->d_model, KV = duo_kv_width(c);
     const size_t M = duo_module_count(c->router_modules);
     const size_t chunk = duo_ffn_floats(c, N);
     pass->dx = DUO_TAKE(arena, float, N *C);
@@ -123,7 +119,7 @@ duo_pass *duo_pass_take(const duo_params *params, duo_pass_shape shape, duo_aren
 static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
 {
     const duo_config *c = &model->params.config;
-    const size_t N = pass->N, C = c->d_model, KV = c->n_kv_heads * duo_head_width(c);
+    const size_t N = pass->N, C = c->d_model, KV = duo_kv_width(c);
     duo_layer_state *s = &pass->layers[l];
     duo_rmsnorm_forward(s->h_attn, s->r_attn, s->x_in,
                         duo_tree_at(&model->weights, l, DUO_P_ATTN_NORM), N, C, (float)c->norm_eps);
@@ -212,7 +208,7 @@ static void mixed_forward(duo_pass *pass, const duo_model *model, size_t l, floa
     const duo_config *c = &model->params.config;
     const size_t N = pass->N, L = c->n_layers;
     duo_module codes[DUO_MODULES];
-    const size_t M = duo_router_codes(codes, c);
+    const size_t M = duo_module_codes(codes, c->router_modules);
     duo_layer_state *s = &pass->layers[l];
 
     const float *noise = NULL;

@@ -84,7 +84,7 @@ static void mixed_backward(duo_pass *pass, const duo_model *model, const duo_rou
     const duo_config *c = &model->params.config;
     const duo_layer_state *s = &pass->layers[l];
     duo_module codes[DUO_MODULES];
-    const size_t N = pass->N, M = duo_router_codes(codes, c);
+    const size_t N = pass->N, M = duo_module_codes(codes, c->router_modules);
     memset(pass->dweight, 0, N * M * sizeof(float));
     for (size_t i = 0; i < M; i++) {
         const duo_module m = codes[i];

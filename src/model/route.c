@@ -50,23 +50,12 @@ duo_status duo_routes_pattern(uint8_t *pattern, size_t L, const char *text)
         return duo_fail(DUO_EINVAL, "pattern '%s' has %zu letters, the model %zu layers", text,
                         strlen(text), L);
     for (size_t l = 0; l < L; l++) {
-        switch (text[l]) {
-        case 'B':
-        case 'b':
-            pattern[l] = DUO_BIG;
-            break;
-        case 'S':
-        case 's':
-            pattern[l] = DUO_SMALL;
-            break;
-        case '-':
-            pattern[l] = DUO_SKIP;
-            break;
-        default:
+        duo_module module = DUO_SKIP;
+        if (!duo_module_of_letter(&module, text[l]))
             return duo_fail(DUO_EINVAL,
                             "pattern '%s': letter %zu is not B (big), S (small) or - (skip)", text,
                             l + 1);
-        }
+        pattern[l] = (uint8_t)module;
     }
     return DUO_OK;
 }
@@ -105,7 +94,7 @@ void duo_routes_group(duo_row_groups *groups, const uint8_t *routes, size_t stri
 
 double duo_flops_base(const duo_config *c, double context)
 {
-    const double C = (double)c->d_model, kv = (double)(c->n_kv_heads * duo_head_width(c));
+    const double C = (double)c->d_model, kv = (double)duo_kv_width(c);
     const double layer = 2 * C * C + 2 * C * kv + 2 * C * context; /* q, o; k, v; scores and sum */
     return 2.0 * ((double)c->n_layers * layer + C * (double)c->vocab_size);
 }

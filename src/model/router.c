@@ -75,7 +75,7 @@ static void add_inputs(float *z, const duo_router_rows *rows, const duo_model *m
         const float *table = duo_tree_at(&model->weights, layer, slot);
         const size_t K = columns(slot, c);
         if (!table) continue;
-#pragma omp parallel for num_threads(duo_kernels_threads())
+#pragma omp parallel for num_threads(duo_kernels_threads()) if (rows->n * R > DUO_PARALLEL_MIN)
         for (size_t i = 0; i < rows->n; i++) {
             place p;
             if (!place_of(&p, slot, rows, layer, c, i)) continue;
@@ -170,7 +170,7 @@ void duo_router_backward(const duo_tree *gradient, float *dh, float *dhidden, co
 void duo_model_lean(duo_model *model, const uint8_t *pattern, float lean)
 {
     duo_module codes[DUO_MODULES];
-    const size_t M = duo_router_codes(codes, &model->params.config);
+    const size_t M = duo_module_codes(codes, model->params.config.router_modules);
     for (size_t l = 0; l < model->params.config.n_layers; l++)
         for (size_t m = 0; m < M; m++)
             duo_tree_at(&model->weights, l, DUO_P_ROUTER_BIAS)[m] =
@@ -178,14 +178,6 @@ void duo_model_lean(duo_model *model, const uint8_t *pattern, float lean)
 }
 
 /* ---------------------------------------------------------------- choice */
-
-size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config)
-{
-    size_t M = 0;
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (duo_module_in(config->router_modules, m)) codes[M++] = m;
-    return M;
-}
 
 /* Must the token take big in this layer, or may it not? */
 typedef enum big_rule { BIG_FREE, BIG_FORCED, BIG_SPENT } big_rule;
@@ -205,7 +197,7 @@ void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,
                        size_t n)
 {
     duo_module codes[DUO_MODULES];
-    const size_t M = duo_router_codes(codes, config);
+    const size_t M = duo_module_codes(codes, config->router_modules);
     float threshold[DUO_MODULES] = {0};
     for (size_t m = 0; m < M && rule; m++) threshold[m] = rule->threshold[codes[m]];
     for (size_t i = 0; i < n; i++) {

@@ -41,9 +41,6 @@ void duo_router_backward(const duo_tree *gradient, float *dh, float *dhidden, co
                          const float *hidden, const duo_router_rows *rows, const duo_model *model,
                          size_t layer);
 
-/** The router's modules in ascending code, which is the order of its rows. Returns their number. */
-size_t duo_router_codes(duo_module codes[DUO_MODULES], const duo_config *config);
-
 /** routes[i * stride] = the module that the rule takes for scores (n, M), i < n; rule NULL: that of
  *  the largest score. */
 void duo_router_choose(uint8_t *routes, size_t stride, const float *scores,

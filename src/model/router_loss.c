@@ -66,7 +66,7 @@ void duo_router_shares(duo_pass *pass)
 void duo_pass_router_shares(const duo_pass *pass, double *shares)
 {
     duo_module codes[DUO_MODULES];
-    const size_t L = pass->n_layers, M = duo_router_codes(codes, &pass->config);
+    const size_t L = pass->n_layers, M = duo_module_codes(codes, pass->config.router_modules);
     for (size_t b = 0; b < pass->shape.B; b++)
         for (size_t l = 0; l < L; l++)
             for (size_t m = 0; m < M; m++)
@@ -96,7 +96,7 @@ static wanted wanted_of(const duo_pass *pass, const duo_routing *routing, size_t
     const size_t L = pass->n_layers;
     double target[DUO_MODULES], costs[DUO_MODULES];
     wanted w = {0};
-    w.M = duo_router_codes(w.codes, &pass->config);
+    w.M = duo_module_codes(w.codes, pass->config.router_modules);
     memcpy(target, routing->loss.target, sizeof target);
     if (routing->budgets) target[DUO_BIG] = (double)routing->budgets[b];
     for (size_t m = 0; m < w.M; m++) {
@@ -153,18 +153,10 @@ static double balance_of(const wanted *w, const double *layer_share)
 
 /* ---------------------------------------------------------------- tokens */
 
-static size_t largest(const float *x, size_t M)
-{
-    size_t best = 0;
-    for (size_t m = 1; m < M; m++)
-        if (x[m] > x[best]) best = m;
-    return best;
-}
-
 /* log sum exp of the logits h with p = softmax(h): from the largest, whose p is at least 1 / M. */
 static double log_sum(const float *h, const float *p, size_t M)
 {
-    const size_t best = largest(h, M);
+    const size_t best = duo_argmax(h, M);
     return (double)h[best] - log((double)p[best]);
 }
 
@@ -238,7 +230,7 @@ static void add_row(duo_router_terms *terms, const wanted *w, const duo_router_l
         terms->teacher += focus((double)p[y], loss->focal) * (lse - (double)h[y]);
     if (y >= w->M) return;
     terms->taught++;
-    terms->agree += largest(h, w->M) == y;
+    terms->agree += duo_argmax(h, w->M) == y;
 }
 
 void duo_pass_router_loss(const duo_pass *pass, const duo_routing *routing, duo_router_terms *terms)

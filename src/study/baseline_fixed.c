@@ -204,7 +204,7 @@ duo_status duo_fixed_search(duo_fixed *fixed, const duo_model *model,
     if ((status = create(fixed, L)) != DUO_OK) goto done;
     s.routes = calloc(s.evaluator.rows * sequences->T, L);
     s.loss = calloc(s.evaluator.rows * sequences->T, sizeof *s.loss);
-    uint8_t pattern[128];
+    uint8_t pattern[DUO_MAX_LAYERS];
     if (!s.routes || !s.loss)
         status =
             duo_fail(DUO_ENOMEM, "no memory for the routes of %zu sequences", s.evaluator.rows);

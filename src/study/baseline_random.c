@@ -73,7 +73,7 @@ static void try_draw(const draws *d, size_t i, study_evaluator *evaluator,
     const size_t R = sequences->R, T = sequences->T, L = d->L;
     for (size_t first = 0, n = 0; first < R; first += n) {
         n = R - first < evaluator->rows ? R - first : evaluator->rows;
-        uint8_t pattern[128];
+        uint8_t pattern[DUO_MAX_LAYERS];
         for (size_t r = 0; r < n; r++) {
             draw(d, pattern, i, first + r, 0);
             duo_routes_repeat(tried->routes + r * T * L, T, L, pattern);
@@ -248,7 +248,7 @@ duo_status duo_random_per_token(const duo_model *model, const duo_sequences *seq
         .model = model, .draws = &d, .T = T, .C = config->d_model, .V = config->vocab_size};
     duo_status status = draws_open(&d, setting, config->n_layers);
     if (status == DUO_OK)
-        status = duo_sequences_check(sequences, config, DUO_EINVAL, "random patterns");
+        status = study_sequences_check(sequences, config, DUO_EINVAL, "random patterns");
     if (status != DUO_OK) goto done;
     const size_t tokens = MOST_NODES > d.n ? MOST_NODES / d.n : 1;
     s.capacity = (tokens < rows * T ? tokens : rows * T) * d.n;

@@ -16,20 +16,20 @@ typedef struct candidate {
     uint32_t row;
 } candidate;
 
-struct duo_beam {
-    const duo_contest *contest; /* whose measure the prefixes are scored by */
-    float *x;                   /* (block, C): states to be scored */
-    uint32_t *root;             /* (block): theirs */
-    uint32_t *rows;             /* of a level: those to be scored, then those that stay */
-    float *scores;              /* of a level's nodes */
+struct study_beam {
+    const study_contest *contest; /* whose measure the prefixes are scored by */
+    float *x;                     /* (block, C): states to be scored */
+    uint32_t *root;               /* (block): theirs */
+    uint32_t *rows;               /* of a level: those to be scored, then those that stay */
+    float *scores;                /* of a level's nodes */
     bool *stays;
     candidate *candidates; /* of one beam */
 };
 
 /* ---------------------------------------------------------------- memory */
 
-void duo_beam_widths(const duo_search *s, const duo_prefix_counts *counts,
-                     double widths[DUO_MAX_LEVELS])
+void study_beam_widths(const study_search *s, const study_prefix_counts *counts,
+                       double widths[STUDY_LEVELS])
 {
     const double modules = (double)duo_module_count(s->setting->modules);
     double kept = 1;
@@ -40,12 +40,12 @@ void duo_beam_widths(const duo_search *s, const duo_prefix_counts *counts,
     }
 }
 
-void duo_beam_take(duo_search *s, duo_arena *arena)
+void study_beam_take(study_search *s, duo_arena *arena)
 {
     size_t most = 0;
     for (size_t l = 0; l < s->L; l++)
         if (s->tree.levels[l].capacity > most) most = s->tree.levels[l].capacity;
-    struct duo_beam value = {0}, *beam = DUO_TAKE(arena, struct duo_beam, 1);
+    struct study_beam value = {0}, *beam = DUO_TAKE(arena, struct study_beam, 1);
     value.x = DUO_TAKE(arena, float, s->tree.block * s->tree.C);
     value.root = DUO_TAKE(arena, uint32_t, s->tree.block);
     value.rows = DUO_TAKE(arena, uint32_t, most);
@@ -59,7 +59,7 @@ void duo_beam_take(duo_search *s, duo_arena *arena)
 /* ---------------------------------------------------------------- a level */
 
 /* The beam of a node: how often its prefix has the module that the budget counts. */
-static size_t beam_of(const duo_search *s, const duo_route_level *level, size_t l, size_t row)
+static size_t beam_of(const study_search *s, const study_route_level *level, size_t l, size_t row)
 {
     const duo_budget *budget = &s->rule.budget;
     if (budget->kind == DUO_BUDGET_COUNT && budget->module == DUO_SKIP)
@@ -67,10 +67,10 @@ static size_t beam_of(const duo_search *s, const duo_route_level *level, size_t 
     return level->big[row];
 }
 
-static void score_rows(duo_search *s, const duo_route_level *level, size_t n)
+static void score_rows(study_search *s, const study_route_level *level, size_t n)
 {
-    struct duo_beam *beam = s->beam;
-    duo_route_tree *tree = &s->tree;
+    struct study_beam *beam = s->beam;
+    study_route_tree *tree = &s->tree;
     const size_t C = tree->C;
     for (size_t i = 0; i < n; i += tree->block) {
         const size_t count = n - i < tree->block ? n - i : tree->block;
@@ -80,7 +80,7 @@ static void score_rows(duo_search *s, const duo_route_level *level, size_t n)
             beam->root[j] = level->root[rows[j]];
         }
         duo_nodes_logits(tree->nodes, s->model, tree->logits, beam->x, count);
-        duo_search_measure(s, beam->root, count, tree->logits);
+        study_search_measure(s, beam->root, count, tree->logits);
         for (size_t j = 0; j < count; j++)
             beam->scores[rows[j]] = s->values[beam->contest->measure][j];
     }
@@ -97,10 +97,10 @@ static int compare(const void *a, const void *b)
 }
 
 /* The nodes first .. end-1 are those of one token. */
-static void thin_beam(duo_search *s, const duo_route_level *level, size_t l, size_t first,
+static void thin_beam(study_search *s, const study_route_level *level, size_t l, size_t first,
                       size_t end, size_t which)
 {
-    struct duo_beam *beam = s->beam;
+    struct study_beam *beam = s->beam;
     size_t n = 0;
     for (size_t row = first; row < end; row++)
         if (beam_of(s, level, l, row) == which)
@@ -112,7 +112,7 @@ static void thin_beam(duo_search *s, const duo_route_level *level, size_t l, siz
     for (size_t i = 0; i < n; i++) beam->stays[beam->candidates[i].row] = true;
 }
 
-static size_t end_of_root(const duo_route_level *level, size_t first, size_t n)
+static size_t end_of_root(const study_route_level *level, size_t first, size_t n)
 {
     size_t end = first;
     while (end < n && level->root[end] == level->root[first]) end++;
@@ -120,11 +120,11 @@ static size_t end_of_root(const duo_route_level *level, size_t first, size_t n)
 }
 
 /* Lists the nodes whose beam is too full. */
-static size_t list_contested(duo_search *s, const duo_route_level *level, size_t l, size_t n)
+static size_t list_contested(study_search *s, const study_route_level *level, size_t l, size_t n)
 {
     size_t contested = 0;
     for (size_t first = 0, end; first < n; first = end) {
-        size_t count[DUO_MAX_LEVELS] = {0};
+        size_t count[STUDY_LEVELS] = {0};
         end = end_of_root(level, first, n);
         for (size_t row = first; row < end; row++) count[beam_of(s, level, l, row)]++;
         for (size_t row = first; row < end; row++)
@@ -134,11 +134,11 @@ static size_t list_contested(duo_search *s, const duo_route_level *level, size_t
     return contested;
 }
 
-static size_t thin(void *context, duo_route_tree *tree, size_t l, size_t n)
+static size_t thin(void *context, study_route_tree *tree, size_t l, size_t n)
 {
-    duo_search *s = context;
-    struct duo_beam *beam = s->beam;
-    const duo_route_level *level = &tree->levels[l];
+    study_search *s = context;
+    struct study_beam *beam = s->beam;
+    const study_route_level *level = &tree->levels[l];
     const size_t contested = list_contested(s, level, l, n);
     if (contested == 0) return n;
     score_rows(s, level, contested);
@@ -150,27 +150,27 @@ static size_t thin(void *context, duo_route_tree *tree, size_t l, size_t n)
     size_t kept = 0;
     for (size_t row = 0; row < n; row++)
         if (beam->stays[row]) beam->rows[kept++] = (uint32_t)row;
-    duo_route_tree_keep(tree, l, beam->rows, kept);
+    study_route_tree_keep(tree, l, beam->rows, kept);
     return kept;
 }
 
 /* ---------------------------------------------------------------- the search */
 
-static void visit(void *context, const duo_route_tree *tree, size_t first, size_t n,
+static void visit(void *context, const study_route_tree *tree, size_t first, size_t n,
                   const float *logits)
 {
-    duo_search *s = context;
-    duo_search_measure(s, tree->levels[s->L].root + first, n, logits);
-    duo_search_compete(s, s->beam->contest, tree, first, n);
+    study_search *s = context;
+    study_search_measure(s, tree->levels[s->L].root + first, n, logits);
+    study_search_compete(s, s->beam->contest, tree, first, n);
 }
 
 /* Each contest has beams of its own: prefixes that were kept for one target would be a poor choice
  * for another, and the comparison unfair. */
-void duo_beam_decide(duo_search *s)
+void study_beam_decide(study_search *s)
 {
-    const duo_route_choice choice = {.rule = &s->rule};
+    const study_route_choice choice = {.rule = &s->rule};
     for (size_t i = 0; i < s->n_contests; i++) {
         s->beam->contest = &s->contests[i];
-        duo_route_tree_grow(&s->tree, &s->roots, &choice, visit, thin, s);
+        study_route_tree_grow(&s->tree, &s->roots, &choice, visit, thin, s);
     }
 }

@@ -21,7 +21,7 @@ static bool read_bound(double *value, const char *text, size_t length, bool coun
     memcpy(number, text, length);
     number[length] = 0;
     if (!count) return duo_number_real(value, number) == DUO_NUMBER_OK && *value >= 0;
-    if (duo_number_u64(&whole, number) != DUO_NUMBER_OK || whole >= DUO_MAX_LEVELS) return false;
+    if (duo_number_u64(&whole, number) != DUO_NUMBER_OK || whole >= STUDY_LEVELS) return false;
     *value = (double)whole;
     return true;
 }
@@ -92,15 +92,15 @@ const char *duo_budget_text(char text[64], const duo_budget *budget)
 
 /* ---------------------------------------------------------------- as a rule */
 
-duo_budget_rule duo_budget_rule_of(const duo_budget *budget, duo_module_set modules,
-                                   const duo_config *config)
+study_budget_rule study_budget_rule_of(const duo_budget *budget, duo_module_set modules,
+                                       const duo_config *config)
 {
-    duo_budget_rule rule = {.budget = *budget, .modules = modules, .L = config->n_layers};
+    study_budget_rule rule = {.budget = *budget, .modules = modules, .L = config->n_layers};
     for (duo_module m = 0; m < DUO_MODULES; m++) rule.flops[m] = duo_flops_ffn(config, m);
     return rule;
 }
 
-static bool admits_count(const duo_budget_rule *rule, size_t length, size_t counted)
+static bool admits_count(const study_budget_rule *rule, size_t length, size_t counted)
 {
     const bool growing = duo_module_in(rule->modules, rule->budget.module);
     const size_t most = counted + (growing ? rule->L - length : 0);
@@ -108,7 +108,7 @@ static bool admits_count(const duo_budget_rule *rule, size_t length, size_t coun
 }
 
 /* Whether `rest` more layers can bring `spent` FLOPs between low and high. */
-static bool admits_flops(const duo_budget_rule *rule, size_t rest, double spent)
+static bool admits_flops(const study_budget_rule *rule, size_t rest, double spent)
 {
     const bool has_small = duo_module_in(rule->modules, DUO_SMALL);
     const bool has_skip = duo_module_in(rule->modules, DUO_SKIP);
@@ -125,7 +125,7 @@ static bool admits_flops(const duo_budget_rule *rule, size_t rest, double spent)
     return false;
 }
 
-bool duo_budget_admits(const duo_budget_rule *rule, size_t length, size_t big, size_t small)
+bool study_budget_admits(const study_budget_rule *rule, size_t length, size_t big, size_t small)
 {
     switch (rule->budget.kind) {
     case DUO_BUDGET_NONE:
@@ -144,25 +144,25 @@ bool duo_budget_admits(const duo_budget_rule *rule, size_t length, size_t big, s
 duo_status duo_budget_check(const duo_budget *budget, duo_module_set modules,
                             const duo_config *config)
 {
-    const duo_budget_rule rule = duo_budget_rule_of(budget, modules, config);
-    if (duo_budget_admits(&rule, 0, 0, 0)) return DUO_OK;
+    const study_budget_rule rule = study_budget_rule_of(budget, modules, config);
+    if (study_budget_admits(&rule, 0, 0, 0)) return DUO_OK;
     char text[64], names[16];
     return duo_fail(DUO_EINVAL, "budget %s: no route of %s through %zu layers meets it",
                     duo_budget_text(text, budget), duo_module_set_text(names, modules),
                     config->n_layers);
 }
 
-void duo_budget_count(duo_prefix_counts *counts, const duo_budget_rule *rule)
+void study_budget_count(study_prefix_counts *counts, const study_budget_rule *rule)
 {
-    double of[DUO_MAX_LEVELS][DUO_MAX_LEVELS] = {{1}}; /* prefixes by their big and small */
-    *counts = (duo_prefix_counts){.prefixes = {1}};
+    double of[STUDY_LEVELS][STUDY_LEVELS] = {{1}}; /* prefixes by their big and small */
+    *counts = (study_prefix_counts){.prefixes = {1}};
     for (size_t length = 1; length <= rule->L; length++)
         for (size_t big = length + 1; big-- > 0;)
             for (size_t small = length - big + 1; small-- > 0;) {
                 const double shorter[DUO_MODULES] = {of[big][small],
                                                      small > 0 ? of[big][small - 1] : 0,
                                                      big > 0 ? of[big - 1][small] : 0};
-                const bool admitted = duo_budget_admits(rule, length, big, small);
+                const bool admitted = study_budget_admits(rule, length, big, small);
                 of[big][small] = 0;
                 for (duo_module m = 0; m < DUO_MODULES && admitted; m++) {
                     if (!duo_module_in(rule->modules, m)) continue;
@@ -179,9 +179,9 @@ double duo_search_flops(const duo_config *config, const duo_search_setting *sett
     const size_t L = config->n_layers;
     const double head = 2.0 * (double)(config->d_model * config->vocab_size);
     const double attention = (duo_flops_base(config, context_length) - head) / (double)L;
-    const duo_budget_rule rule = duo_budget_rule_of(&setting->budget, setting->modules, config);
-    duo_prefix_counts counts;
-    duo_budget_count(&counts, &rule);
+    const study_budget_rule rule = study_budget_rule_of(&setting->budget, setting->modules, config);
+    study_prefix_counts counts;
+    study_budget_count(&counts, &rule);
     double flops = counts.prefixes[L] * head;
     for (size_t l = 0; l < L; l++) {
         flops += counts.prefixes[l] * attention;

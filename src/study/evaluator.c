@@ -8,7 +8,7 @@ duo_status study_evaluator_open(study_evaluator *evaluator, const duo_model *mod
     const size_t R = sequences->R, T = sequences->T;
     *evaluator = (study_evaluator){.model = model, .T = T};
     duo_status status =
-        duo_sequences_check(sequences, &model->params.config, DUO_EINVAL, "evaluation");
+        study_sequences_check(sequences, &model->params.config, DUO_EINVAL, "evaluation");
     if (status != DUO_OK) return status;
     if (rows == 0) rows = 1;
     if (rows > R) rows = R;

@@ -10,25 +10,25 @@
  * is a tree again since they share prefixes with it, and moves to the best one if that is better.
  */
 
-struct duo_greedy {
+struct study_greedy {
     uint8_t *routes; /* (roots, L): where a token stands */
     float *scores;   /* (roots) */
     bool *moves;     /* (roots): its last round helped */
     uint8_t *list;   /* (roots * most, L): routes to try */
     uint32_t *first; /* (roots + 1) */
     uint32_t listed;
-    duo_contest round; /* the best of this round */
+    study_contest round; /* the best of this round */
 };
 
-size_t duo_greedy_neighbours(const duo_search *s)
+size_t study_greedy_neighbours(const study_search *s)
 {
     const size_t L = s->L, modules = duo_module_count(s->setting->modules);
     return L * (modules - 1) + L * (L - 1) / 2;
 }
 
-void duo_greedy_take(duo_search *s, size_t roots, duo_arena *arena)
+void study_greedy_take(study_search *s, size_t roots, duo_arena *arena)
 {
-    struct duo_greedy value = {0}, *greedy = DUO_TAKE(arena, struct duo_greedy, 1);
+    struct study_greedy value = {0}, *greedy = DUO_TAKE(arena, struct study_greedy, 1);
     value.routes = DUO_TAKE(arena, uint8_t, roots * s->L);
     value.scores = DUO_TAKE(arena, float, roots);
     value.moves = DUO_TAKE(arena, bool, roots);
@@ -43,14 +43,14 @@ void duo_greedy_take(duo_search *s, size_t roots, duo_arena *arena)
 /* ---------------------------------------------------------------- starts */
 
 /* The number of ways to spend a budget, by big and small; *big and *small are those of way `at`. */
-static size_t compositions(const duo_budget_rule *rule, size_t at, size_t *big, size_t *small)
+static size_t compositions(const study_budget_rule *rule, size_t at, size_t *big, size_t *small)
 {
     const size_t L = rule->L;
     size_t n = 0;
     for (size_t b = 0; b <= (duo_module_in(rule->modules, DUO_BIG) ? L : 0); b++)
         for (size_t s = 0; s <= (duo_module_in(rule->modules, DUO_SMALL) ? L - b : 0); s++) {
             if (b + s < L && !duo_module_in(rule->modules, DUO_SKIP)) continue;
-            if (!duo_budget_admits(rule, L, b, s)) continue;
+            if (!study_budget_admits(rule, L, b, s)) continue;
             if (n++ != at) continue;
             *big = b;
             *small = s;
@@ -59,7 +59,7 @@ static size_t compositions(const duo_budget_rule *rule, size_t at, size_t *big, 
 }
 
 /* The first start spends the middle way, others a random one; layers are shuffled. */
-static void make_start(const duo_search *s, size_t start, uint8_t *route)
+static void make_start(const study_search *s, size_t start, uint8_t *route)
 {
     size_t big = 0, small = 0;
     const size_t n = compositions(&s->rule, 0, &big, &small);
@@ -74,12 +74,12 @@ static void make_start(const duo_search *s, size_t start, uint8_t *route)
 
 /* ---------------------------------------------------------------- rounds */
 
-static uint8_t *add_route(struct duo_greedy *g, const uint8_t *route, size_t L)
+static uint8_t *add_route(struct study_greedy *g, const uint8_t *route, size_t L)
 {
     return memcpy(g->list + (size_t)g->listed++ * L, route, L);
 }
 
-static void add_change(const duo_search *s, const uint8_t *route, size_t l, duo_module module)
+static void add_change(const study_search *s, const uint8_t *route, size_t l, duo_module module)
 {
     size_t big = 0, small = 0;
     for (size_t i = 0; i < s->L; i++) {
@@ -87,13 +87,13 @@ static void add_change(const duo_search *s, const uint8_t *route, size_t l, duo_
         big += m == DUO_BIG;
         small += m == DUO_SMALL;
     }
-    if (duo_budget_admits(&s->rule, s->L, big, small))
+    if (study_budget_admits(&s->rule, s->L, big, small))
         add_route(s->greedy, route, s->L)[l] = (uint8_t)module;
 }
 
 /* Routes that differ from this one first at layer l, where they take `module`: prefixes that are
  * shared stand together. */
-static void add_neighbours(const duo_search *s, const uint8_t *route, size_t l, duo_module module)
+static void add_neighbours(const study_search *s, const uint8_t *route, size_t l, duo_module module)
 {
     add_change(s, route, l, module);
     for (size_t other = s->L - 1; other > l; other--) {
@@ -104,9 +104,9 @@ static void add_neighbours(const duo_search *s, const uint8_t *route, size_t l, 
     }
 }
 
-static void list_neighbours(duo_search *s)
+static void list_neighbours(study_search *s)
 {
-    struct duo_greedy *g = s->greedy;
+    struct study_greedy *g = s->greedy;
     g->listed = 0;
     for (size_t i = 0; i < s->roots.n; i++) {
         const uint8_t *route = g->routes + i * s->L;
@@ -119,10 +119,10 @@ static void list_neighbours(duo_search *s)
     g->first[s->roots.n] = g->listed;
 }
 
-static void list_start(duo_search *s, size_t start)
+static void list_start(study_search *s, size_t start)
 {
-    struct duo_greedy *g = s->greedy;
-    uint8_t route[DUO_MAX_LEVELS];
+    struct study_greedy *g = s->greedy;
+    uint8_t route[STUDY_LEVELS];
     make_start(s, start, route);
     g->listed = 0;
     for (size_t i = 0; i < s->roots.n; i++) {
@@ -133,23 +133,23 @@ static void list_start(duo_search *s, size_t start)
     g->first[s->roots.n] = g->listed;
 }
 
-static void visit(void *context, const duo_route_tree *tree, size_t first, size_t n,
+static void visit(void *context, const study_route_tree *tree, size_t first, size_t n,
                   const float *logits)
 {
-    duo_search *s = context;
-    duo_search_measure(s, tree->levels[s->L].root + first, n, logits);
-    duo_search_compete(s, &s->contests[0], tree, first, n);
-    duo_search_compete(s, &s->greedy->round, tree, first, n);
+    study_search *s = context;
+    study_search_measure(s, tree->levels[s->L].root + first, n, logits);
+    study_search_compete(s, &s->contests[0], tree, first, n);
+    study_search_compete(s, &s->greedy->round, tree, first, n);
 }
 
 /* Try the listed routes; false when no token found a better one. */
-static bool run_round(duo_search *s)
+static bool run_round(study_search *s)
 {
-    struct duo_greedy *g = s->greedy;
-    const duo_route_choice choice = {.list = g->list, .first = g->first};
+    struct study_greedy *g = s->greedy;
+    const study_route_choice choice = {.list = g->list, .first = g->first};
     bool any = false;
     for (size_t i = 0; i < s->roots.n; i++) g->round.score[i] = INFINITY;
-    duo_route_tree_grow(&s->tree, &s->roots, &choice, visit, NULL, s);
+    study_route_tree_grow(&s->tree, &s->roots, &choice, visit, NULL, s);
     for (size_t i = 0; i < s->roots.n; i++) {
         g->moves[i] = g->round.score[i] < g->scores[i];
         if (!g->moves[i]) continue;
@@ -160,7 +160,7 @@ static bool run_round(duo_search *s)
     return any;
 }
 
-void duo_greedy_decide(duo_search *s)
+void study_greedy_decide(study_search *s)
 {
     s->greedy->round.measure = s->contests[0].measure;
     for (size_t start = 0; start < s->setting->width; start++) {

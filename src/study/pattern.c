@@ -47,12 +47,11 @@ bool study_pattern_next(uint8_t *pattern, size_t L, duo_module other)
 void study_pattern_draw(uint8_t *pattern, size_t L, size_t big, duo_module other, uint64_t seed,
                         uint64_t draw, size_t row, size_t position)
 {
-    enum { MOST_LAYERS = 128 };
     for (size_t l = 0, left = big; l < L; l++) {
         const duo_place place = {.step = draw,
                                  .row = (uint32_t)row,
                                  .position = (uint32_t)position,
-                                 .layer = (uint32_t)(big * MOST_LAYERS + l)};
+                                 .layer = (uint32_t)(big * DUO_MAX_LAYERS + l)};
         const double u = duo_uniform(duo_random(seed, DUO_RNG_PATTERN, place).word[0]);
         const bool is_big = u * (double)(L - l) < (double)left;
         pattern[l] = (uint8_t)(is_big ? DUO_BIG : other);

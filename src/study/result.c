@@ -428,7 +428,7 @@ static duo_status read_sequences(const duo_store *file, const duo_config *config
     if (!sequences->tokens)
         return duo_fail(DUO_ENOMEM, "%s: no memory for its tokens", duo_store_path(file));
     memcpy(sequences->tokens, tokens->data, R * columns * sizeof(int32_t));
-    return duo_sequences_check(sequences, config, DUO_EDATA, duo_store_path(file));
+    return study_sequences_check(sequences, config, DUO_EDATA, duo_store_path(file));
 }
 
 /* name NULL: the file's first policy. */

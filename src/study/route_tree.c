@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "duo/kernels.h"
+#include "duo/sizes.h"
 
 enum {
     BLOCK_NODES = 512,      /* activations of so many nodes stay in the cache */
@@ -13,16 +14,12 @@ enum {
 
 /* ---------------------------------------------------------------- memory */
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-void duo_route_tree_size(duo_route_tree *tree, const duo_model *model, const double *widths,
-                         size_t roots, size_t max_nodes)
+void study_route_tree_size(study_route_tree *tree, const duo_model *model, const double *widths,
+                           size_t roots, size_t max_nodes)
 {
     const duo_config *c = &model->params.config;
-    *tree = (duo_route_tree){.model = model, .L = c->n_layers, .C = c->d_model, .V = c->vocab_size};
+    *tree =
+        (study_route_tree){.model = model, .L = c->n_layers, .C = c->d_model, .V = c->vocab_size};
     size_t most = roots;
     for (size_t l = 0; l <= tree->L; l++) {
         /* A parent is branched when all modules have room. */
@@ -34,11 +31,11 @@ void duo_route_tree_size(duo_route_tree *tree, const duo_model *model, const dou
         if (capacity > most) most = capacity;
     }
     const size_t rows = BLOCK_LOGITS / tree->V;
-    tree->block = smaller(BLOCK_NODES, rows > LEAST_BLOCK ? rows : LEAST_BLOCK);
-    tree->block = smaller(tree->block, most);
+    tree->block = duo_min(BLOCK_NODES, rows > LEAST_BLOCK ? rows : LEAST_BLOCK);
+    tree->block = duo_min(tree->block, most);
 }
 
-static size_t widest_level(const duo_route_tree *tree)
+static size_t widest_level(const study_route_tree *tree)
 {
     size_t most = 0;
     for (size_t l = 0; l <= tree->L; l++)
@@ -46,12 +43,12 @@ static size_t widest_level(const duo_route_tree *tree)
     return most;
 }
 
-void duo_route_tree_take(duo_route_tree *tree, size_t max_T, duo_arena *arena)
+void study_route_tree_take(study_route_tree *tree, size_t max_T, duo_arena *arena)
 {
     const size_t C = tree->C, most = widest_level(tree);
-    const size_t node_block = smaller(BLOCK_NODES, most), roots = tree->levels[0].capacity;
+    const size_t node_block = duo_min(BLOCK_NODES, most), roots = tree->levels[0].capacity;
     for (size_t l = 0; l <= tree->L; l++) {
-        duo_route_level *v = &tree->levels[l];
+        study_route_level *v = &tree->levels[l];
         v->x = DUO_TAKE(arena, float, v->capacity *C);
         v->h = l < tree->L ? DUO_TAKE(arena, float, v->capacity *C) : NULL;
         v->root = DUO_TAKE(arena, uint32_t, v->capacity);
@@ -81,25 +78,25 @@ typedef struct child {
     uint32_t first, end;
 } child;
 
-static size_t admitted_children(const duo_route_tree *tree, size_t l, size_t parent,
+static size_t admitted_children(const study_route_tree *tree, size_t l, size_t parent,
                                 child children[DUO_MODULES])
 {
-    const duo_budget_rule *rule = tree->choice->rule;
-    const duo_route_level *here = &tree->levels[l];
+    const study_budget_rule *rule = tree->choice->rule;
+    const study_route_level *here = &tree->levels[l];
     size_t n = 0;
     for (duo_module m = 0; m < DUO_MODULES; m++) {
         const size_t big = here->big[parent] + (size_t)(m == DUO_BIG);
         const size_t small = here->small[parent] + (size_t)(m == DUO_SMALL);
-        if (duo_module_in(rule->modules, m) && duo_budget_admits(rule, l + 1, big, small))
+        if (duo_module_in(rule->modules, m) && study_budget_admits(rule, l + 1, big, small))
             children[n++] = (child){.module = m};
     }
     return n;
 }
 
-static size_t listed_children(const duo_route_tree *tree, size_t l, size_t parent,
+static size_t listed_children(const study_route_tree *tree, size_t l, size_t parent,
                               child children[DUO_MODULES])
 {
-    const duo_route_level *here = &tree->levels[l];
+    const study_route_level *here = &tree->levels[l];
     const uint8_t *list = tree->choice->list + l;
     size_t n = 0;
     for (uint32_t i = here->first[parent]; i < here->end[parent];) {
@@ -112,16 +109,16 @@ static size_t listed_children(const duo_route_tree *tree, size_t l, size_t paren
     return n;
 }
 
-static size_t children_of(const duo_route_tree *tree, size_t l, size_t parent,
+static size_t children_of(const study_route_tree *tree, size_t l, size_t parent,
                           child children[DUO_MODULES])
 {
     return tree->choice->rule ? admitted_children(tree, l, parent, children)
                               : listed_children(tree, l, parent, children);
 }
 
-static void add_child(duo_route_tree *tree, size_t l, size_t parent, child c, size_t row)
+static void add_child(study_route_tree *tree, size_t l, size_t parent, child c, size_t row)
 {
-    const duo_route_level *here = &tree->levels[l], *below = &tree->levels[l + 1];
+    const study_route_level *here = &tree->levels[l], *below = &tree->levels[l + 1];
     const duo_module m = c.module;
     below->root[row] = here->root[parent];
     below->parent[row] = (uint32_t)parent;
@@ -138,7 +135,7 @@ static void add_child(duo_route_tree *tree, size_t l, size_t parent, child c, si
 
 /* Children of a slice when all those of n parents are cut into as few slices as the next level
  * allows, of about the same size. */
-static size_t slice_size(const duo_route_tree *tree, size_t l, size_t n)
+static size_t slice_size(const study_route_tree *tree, size_t l, size_t n)
 {
     const size_t capacity = tree->levels[l + 1].capacity, room = capacity - (DUO_MODULES - 1);
     child children[DUO_MODULES];
@@ -151,7 +148,7 @@ static size_t slice_size(const duo_route_tree *tree, size_t l, size_t n)
 
 /* Name the children of the parents from *parent (of n) on, until they are `wanted` or the next
  * level is full, and move *parent behind them. Returns the number of children. */
-static size_t branch(duo_route_tree *tree, size_t l, size_t n, size_t wanted, size_t *parent)
+static size_t branch(study_route_tree *tree, size_t l, size_t n, size_t wanted, size_t *parent)
 {
     const size_t capacity = tree->levels[l + 1].capacity;
     child children[DUO_MODULES];
@@ -167,9 +164,9 @@ static size_t branch(duo_route_tree *tree, size_t l, size_t n, size_t wanted, si
 /* ---------------------------------------------------------------- growing */
 
 /* A child's state is its parent's behind attention, plus its module's output. */
-static void compute_children(duo_route_tree *tree, size_t l, size_t n)
+static void compute_children(study_route_tree *tree, size_t l, size_t n)
 {
-    const duo_route_level *here = &tree->levels[l], *below = &tree->levels[l + 1];
+    const study_route_level *here = &tree->levels[l], *below = &tree->levels[l + 1];
     const size_t C = tree->C;
 #pragma omp parallel for schedule(static) num_threads(duo_kernels_threads()) if (n > LEAST_BLOCK)
     for (size_t i = 0; i < n; i++)
@@ -182,10 +179,10 @@ static void compute_children(duo_route_tree *tree, size_t l, size_t n)
     }
 }
 
-static void attend(duo_route_tree *tree, size_t l, size_t n)
+static void attend(study_route_tree *tree, size_t l, size_t n)
 {
     const duo_config *c = &tree->model->params.config;
-    const duo_route_level *here = &tree->levels[l];
+    const study_route_level *here = &tree->levels[l];
     const double head = 2.0 * (double)(tree->C * tree->V);
     double seen = 0;
     for (size_t i = 0; i < n; i++) {
@@ -198,10 +195,10 @@ static void attend(duo_route_tree *tree, size_t l, size_t n)
     tree->flops += (double)n * (duo_flops_base(c, seen / (double)n) - head) / (double)c->n_layers;
 }
 
-static void visit_leaves(duo_route_tree *tree, size_t n)
+static void visit_leaves(study_route_tree *tree, size_t n)
 {
     for (size_t i = 0; i < n; i += tree->block) {
-        const size_t rows = smaller(n - i, tree->block);
+        const size_t rows = duo_min(n - i, tree->block);
         duo_nodes_logits(tree->nodes, tree->model, tree->logits,
                          tree->levels[tree->L].x + i * tree->C, rows);
         tree->visit(tree->context, tree, i, rows, tree->logits);
@@ -209,7 +206,7 @@ static void visit_leaves(duo_route_tree *tree, size_t n)
     tree->flops += 2.0 * (double)n * (double)(tree->C * tree->V);
 }
 
-static void descend(duo_route_tree *tree, size_t l, size_t n)
+static void descend(study_route_tree *tree, size_t l, size_t n)
 {
     if (n == 0) return;
     if (l == tree->L) {
@@ -230,10 +227,10 @@ static void descend(duo_route_tree *tree, size_t l, size_t n)
 }
 
 /* Roots without a listed route do not appear. */
-static size_t plant(duo_route_tree *tree)
+static size_t plant(study_route_tree *tree)
 {
-    const duo_route_level *root = &tree->levels[0];
-    const duo_route_choice *choice = tree->choice;
+    const study_route_level *root = &tree->levels[0];
+    const study_route_choice *choice = tree->choice;
     size_t n = 0;
     for (size_t i = 0; i < tree->roots->n; i++) {
         if (!choice->rule && choice->first[i] == choice->first[i + 1]) continue;
@@ -247,9 +244,9 @@ static size_t plant(duo_route_tree *tree)
     return n;
 }
 
-void duo_route_tree_grow(duo_route_tree *tree, const duo_route_roots *roots,
-                         const duo_route_choice *choice, duo_leaf_visitor *visit,
-                         duo_level_thinner *thin, void *context)
+void study_route_tree_grow(study_route_tree *tree, const study_route_roots *roots,
+                           const study_route_choice *choice, study_leaf_visitor *visit,
+                           study_level_thinner *thin, void *context)
 {
     assert(roots->n <= tree->levels[0].capacity);
     tree->roots = roots;
@@ -262,7 +259,7 @@ void duo_route_tree_grow(duo_route_tree *tree, const duo_route_roots *roots,
 
 /* ---------------------------------------------------------------- nodes */
 
-void duo_route_tree_route(const duo_route_tree *tree, size_t leaf, uint8_t *route)
+void study_route_tree_route(const study_route_tree *tree, size_t leaf, uint8_t *route)
 {
     for (size_t l = tree->L, node = leaf; l > 0; l--) {
         route[l - 1] = tree->levels[l].module[node];
@@ -270,9 +267,9 @@ void duo_route_tree_route(const duo_route_tree *tree, size_t leaf, uint8_t *rout
     }
 }
 
-void duo_route_tree_keep(duo_route_tree *tree, size_t level, const uint32_t *rows, size_t n)
+void study_route_tree_keep(study_route_tree *tree, size_t level, const uint32_t *rows, size_t n)
 {
-    duo_route_level *v = &tree->levels[level];
+    study_route_level *v = &tree->levels[level];
     const size_t C = tree->C;
     for (size_t i = 0; i < n; i++) {
         const size_t row = rows[i];

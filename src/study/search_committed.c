@@ -11,7 +11,7 @@
 enum { MAX_CACHE_BYTES = 256 << 20 }; /* of keys and values, while a group has several sequences */
 
 typedef struct committed {
-    duo_search search;
+    study_search search;
     const duo_sequences *sequences;
     size_t group;      /* most sequences that are decided together */
     duo_cache cache;   /* of the chosen routes */
@@ -29,8 +29,8 @@ static bool label_free(const committed *c)
 static duo_status check(const duo_search_setting *setting, const duo_sequences *sequences,
                         const duo_config *config)
 {
-    duo_status status = duo_search_check(setting, config);
-    if (status == DUO_OK) status = duo_sequences_check(sequences, config, DUO_EINVAL, "search");
+    duo_status status = study_search_check(setting, config);
+    if (status == DUO_OK) status = study_sequences_check(sequences, config, DUO_EINVAL, "search");
     if (status == DUO_OK && !setting->schedule)
         status = duo_budget_check(&setting->budget, setting->modules, config);
     for (size_t t = 0; setting->schedule && t < sequences->T && status == DUO_OK; t++)
@@ -49,20 +49,18 @@ static duo_status check(const duo_search_setting *setting, const duo_sequences *
 static duo_status size(committed *c)
 {
     const duo_config *config = &c->search.model->params.config;
-    const size_t KV = config->n_kv_heads * duo_head_width(config), T = c->sequences->T;
-    const double bytes = 2.0 * sizeof(float) * (double)(c->search.L * T * KV);
-    const double held = floor(MAX_CACHE_BYTES / bytes / (label_free(c) ? 2 : 1));
-    const size_t R = c->sequences->R;
-    const size_t most = held < 1 ? 1 : held < (double)R ? (size_t)held : R;
+    const size_t R = c->sequences->R, T = c->sequences->T;
+    const size_t most =
+        duo_cache_rows(config, R, T, (size_t)MAX_CACHE_BYTES / (label_free(c) ? 2 : 1));
     const size_t groups = (R + most - 1) / most;
-    const duo_status status = duo_search_size(&c->search, (R + groups - 1) / groups, T);
+    const duo_status status = study_search_size(&c->search, (R + groups - 1) / groups, T);
     c->group = c->search.roots.n;
     return status;
 }
 
 static void lay_out(committed *c, duo_arena *arena)
 {
-    duo_search *s = &c->search;
+    study_search *s = &c->search;
     const duo_params *params = &s->model->params;
     const size_t G = c->group, T = c->sequences->T, L = s->L;
     duo_cache_take(&c->cache, params, G, T, arena);
@@ -70,7 +68,7 @@ static void lay_out(committed *c, duo_arena *arena)
         duo_cache_take(&c->all_big, params, G, T, arena);
         c->big_routes = DUO_TAKE(arena, uint8_t, G * L);
     }
-    duo_search_take(s, G, T, arena);
+    study_search_take(s, G, T, arena);
     c->score = DUO_TAKE(arena, float, G);
     c->loss = DUO_TAKE(arena, float, G);
     c->routes = DUO_TAKE(arena, uint8_t, G * L);
@@ -87,7 +85,7 @@ static duo_status prepare(committed *c, const duo_model *model, const duo_sequen
                                 .cells = 1,
                                 .n_contests = 1},
                      .sequences = sequences};
-    c->search.contests[0].measure = label_free(c) ? DUO_EXPECTED_LOSS : DUO_LOSS;
+    c->search.contests[0].measure = label_free(c) ? STUDY_EXPECTED_LOSS : STUDY_LOSS;
     const duo_status status = check(setting, sequences, config);
     return status == DUO_OK ? size(c) : status;
 }
@@ -95,11 +93,11 @@ static duo_status prepare(committed *c, const duo_model *model, const duo_sequen
 /* Position t of the sequences first .. first + G-1. */
 static duo_status decide(committed *c, size_t first, size_t G, size_t t, duo_trace *trace)
 {
-    duo_search *s = &c->search;
+    study_search *s = &c->search;
     const duo_search_setting *setting = s->setting;
     const size_t T = c->sequences->T, L = s->L;
     const duo_budget *budget = setting->schedule ? &setting->schedule[t] : &setting->budget;
-    s->rule = duo_budget_rule_of(budget, setting->modules, &s->model->params.config);
+    s->rule = study_budget_rule_of(budget, setting->modules, &s->model->params.config);
     for (size_t i = 0; i < G; i++) {
         const size_t n = (first + i) * T + t;
         const int32_t *token = c->sequences->tokens + n + first + i;
@@ -113,7 +111,7 @@ static duo_status decide(committed *c, size_t first, size_t G, size_t t, duo_tra
         duo_decode(s->tree.nodes, s->model, &c->all_big, s->roots.tokens, &all_big, s->q);
         duo_softmax_forward(s->q, s->q, G, s->V);
     }
-    duo_search_decide(s);
+    study_search_decide(s);
     for (size_t i = 0; i < G; i++) {
         const size_t n = (first + i) * T + t;
         if (!isfinite(c->score[i])) /* NaN is never the best, so it leaves infinity */
@@ -130,7 +128,7 @@ static duo_status decide(committed *c, size_t first, size_t G, size_t t, duo_tra
 
 static void start_group(committed *c, size_t G)
 {
-    duo_search *s = &c->search;
+    study_search *s = &c->search;
     c->cache.S = c->all_big.S = s->roots.n = G;
     memset(c->cache.lengths, 0, G * sizeof *c->cache.lengths);
     if (!label_free(c)) return;
@@ -151,7 +149,7 @@ duo_status duo_search_committed(const duo_model *model, const duo_sequences *seq
     status = duo_arena_create(&arena, measure.used, "search");
     if (status != DUO_OK) return status;
     lay_out(&c, &arena);
-    duo_contest *contest = &c.search.contests[0];
+    study_contest *contest = &c.search.contests[0];
     contest->score = c.score;
     contest->loss = c.loss;
     contest->routes = c.routes;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control.h"
 #include "duo/kernels.h"
 #include "duo/rng.h"
 #include "sequences.h"
@@ -56,7 +57,7 @@ void duo_reference_free(duo_reference *reference)
 /* ---------------------------------------------------------------- memory */
 
 typedef struct reference_search {
-    duo_token_walk walk; /* first: the walk's functions find the rest by it */
+    study_token_walk walk; /* first: the walk's functions find the rest by it */
     const uint8_t *pattern;
     uint64_t seed;
     size_t study_row; /* the number of the first sequence in all of the study */
@@ -67,17 +68,17 @@ typedef struct reference_search {
 
 static duo_status size(reference_search *r)
 {
-    duo_search *s = &r->walk.search;
+    study_search *s = &r->walk.search;
     const size_t T = r->walk.sequences->T;
-    duo_status status = duo_search_size(s, duo_token_walk_rows(&r->walk) * T, T);
+    duo_status status = study_search_size(s, study_token_walk_rows(&r->walk) * T, T);
     if (status != DUO_OK) return status;
     r->walk.rows = (s->roots.n + T - 1) / T; /* no more than the tokens need */
-    status = duo_search_size(s, r->walk.rows * T, T);
+    status = study_search_size(s, r->walk.rows * T, T);
     r->walk.batch = s->roots.n;
     return status;
 }
 
-static void take(duo_token_walk *walk, duo_arena *arena)
+static void take(study_token_walk *walk, duo_arena *arena)
 {
     reference_search *r = (reference_search *)walk;
     const size_t batch = walk->batch, L = walk->search.L;
@@ -88,7 +89,7 @@ static void take(duo_token_walk *walk, duo_arena *arena)
     for (size_t i = 0; i <= batch; i++) r->ones[i] = (uint32_t)i;
 }
 
-static void set_routes(duo_token_walk *walk, size_t n, duo_pass *pass)
+static void set_routes(study_token_walk *walk, size_t n, duo_pass *pass)
 {
     const reference_search *r = (const reference_search *)walk;
     (void)pass;
@@ -97,10 +98,10 @@ static void set_routes(duo_token_walk *walk, size_t n, duo_pass *pass)
 
 /* ---------------------------------------------------------------- a batch of tokens */
 
-static void keep_distribution(void *context, const duo_route_tree *tree, size_t first, size_t n,
+static void keep_distribution(void *context, const study_route_tree *tree, size_t first, size_t n,
                               const float *logits)
 {
-    duo_search *s = context;
+    study_search *s = context;
     const uint32_t *root = tree->levels[s->L].root + first;
     for (size_t i = 0; i < n; i++)
         duo_softmax_forward(s->q + root[i] * s->V, logits + i * s->V, 1, s->V);
@@ -123,42 +124,39 @@ static int32_t draw(const float *q, size_t V, double u)
 /* Tokens n0 .. n0+n-1, counted from the first token of all sequences. */
 static void draw_targets(reference_search *r, size_t n0, size_t n)
 {
-    duo_search *s = &r->walk.search;
+    study_search *s = &r->walk.search;
     const size_t T = r->walk.sequences->T;
-    const duo_route_choice all_big = {.list = r->big_route, .first = r->ones};
-    duo_route_tree_grow(&s->tree, &s->roots, &all_big, keep_distribution, NULL, s);
+    const study_route_choice all_big = {.list = r->big_route, .first = r->ones};
+    study_route_tree_grow(&s->tree, &s->roots, &all_big, keep_distribution, NULL, s);
     for (size_t i = 0; i < n; i++) {
-        const uint64_t row = r->study_row + (n0 + i) / T;
-        const duo_place place = {
-            .step = row >> 32, .row = (uint32_t)row, .position = (uint32_t)((n0 + i) % T)};
-        const double u = duo_uniform(duo_random(r->seed, DUO_RNG_CONTROL, place).word[0]);
+        const double u = study_control_uniform(r->seed, r->study_row + (n0 + i) / T, (n0 + i) % T);
         s->drawn[i] = draw(s->q + i * s->V, s->V, u);
     }
     memcpy(r->found->drawn + n0, s->drawn, n * sizeof *s->drawn);
 }
 
-static duo_status decide(duo_token_walk *walk, size_t n0, size_t n)
+static duo_status decide(study_token_walk *walk, size_t n0, size_t n)
 {
     reference_search *r = (reference_search *)walk;
-    duo_search *s = &walk->search;
+    study_search *s = &walk->search;
     const size_t L = s->L, cells = L + 1, at = n0 * cells;
     duo_reference *found = r->found;
     draw_targets(r, n0, n);
-    const duo_contest contests[DUO_MEASURES] = {
-        {DUO_LOSS, found->oracle.loss + at, NULL, found->oracle.routes + at * L},
-        {DUO_DRAWN_LOSS, found->control.loss + at, NULL, found->control.routes + at * L},
-        {DUO_EXPECTED_LOSS, found->expected + at, found->label_free.loss + at,
+    const study_contest contests[STUDY_MEASURES] = {
+        {STUDY_LOSS, found->oracle.loss + at, NULL, found->oracle.routes + at * L},
+        {STUDY_DRAWN_LOSS, found->control.loss + at, NULL, found->control.routes + at * L},
+        {STUDY_EXPECTED_LOSS, found->expected + at, found->label_free.loss + at,
          found->label_free.routes + at * L},
     };
     memcpy(s->contests, contests, sizeof contests);
     for (size_t i = 0; i < n * cells; i++) found->label_free.loss[at + i] = INFINITY;
-    duo_search_decide(s);
+    study_search_decide(s);
     for (size_t i = 0; i < n; i++) {
         bool any = false;
         for (size_t b = 0; b < cells; b++)
             any = any || (found->oracle.loss[at + i * cells + b] < INFINITY &&
                           found->expected[at + i * cells + b] < INFINITY);
-        if (!any) return duo_token_walk_no_route(walk, n0 + i);
+        if (!any) return study_token_walk_no_route(walk, n0 + i);
     }
     return DUO_OK;
 }
@@ -168,8 +166,8 @@ static duo_status decide(duo_token_walk *walk, size_t n0, size_t n)
 static duo_status check(const duo_search_setting *setting, const duo_sequences *sequences,
                         const uint8_t *pattern, const duo_config *config)
 {
-    duo_status status = duo_search_check(setting, config);
-    if (status == DUO_OK) status = duo_sequences_check(sequences, config, DUO_EINVAL, "search");
+    duo_status status = study_search_check(setting, config);
+    if (status == DUO_OK) status = study_sequences_check(sequences, config, DUO_EINVAL, "search");
     if (status != DUO_OK) return status;
     if (setting->method == DUO_SEARCH_GREEDY)
         return duo_fail(DUO_EINVAL, "search: in reference context every number of big is sought at "
@@ -194,11 +192,11 @@ duo_status duo_search_reference(const duo_model *model, const duo_sequences *seq
                             .L = config->n_layers,
                             .V = config->vocab_size,
                             .cells = config->n_layers + 1,
-                            .rule = duo_budget_rule_of(&none, setting->modules, config),
-                            .contests = {{.measure = DUO_LOSS},
-                                         {.measure = DUO_DRAWN_LOSS},
-                                         {.measure = DUO_EXPECTED_LOSS}},
-                            .n_contests = DUO_MEASURES},
+                            .rule = study_budget_rule_of(&none, setting->modules, config),
+                            .contests = {{.measure = STUDY_LOSS},
+                                         {.measure = STUDY_DRAWN_LOSS},
+                                         {.measure = STUDY_EXPECTED_LOSS}},
+                            .n_contests = STUDY_MEASURES},
                  .sequences = sequences,
                  .take = take,
                  .set_routes = set_routes,
@@ -209,7 +207,7 @@ duo_status duo_search_reference(const duo_model *model, const duo_sequences *seq
         .found = reference};
     duo_status status = check(setting, sequences, pattern, config);
     if (status == DUO_OK) status = size(&r);
-    if (status == DUO_OK) status = duo_token_walk_run(&r.walk, progress, context);
+    if (status == DUO_OK) status = study_token_walk_run(&r.walk, progress, context);
     if (setting->spent) *setting->spent += r.walk.search.tree.flops;
     return status;
 }

@@ -11,7 +11,7 @@
 enum { MAX_LOGITS = 16 << 20 }; /* floats of all-big distributions, while there are several rows */
 
 typedef struct value_search {
-    duo_token_walk walk; /* first: the walk's functions find the rest by it */
+    study_token_walk walk; /* first: the walk's functions find the rest by it */
     duo_completion completion;
     const uint8_t *routes; /* (R, T, L) */
     float *values;         /* (R, T, L, DUO_MODULES) */
@@ -30,19 +30,19 @@ static bool label_free(const value_search *v)
 
 static duo_status size(value_search *v)
 {
-    duo_search *s = &v->walk.search;
+    study_search *s = &v->walk.search;
     const size_t T = v->walk.sequences->T, held = MAX_LOGITS / (T * s->V);
-    v->walk.rows = duo_token_walk_rows(&v->walk);
+    v->walk.rows = study_token_walk_rows(&v->walk);
     if (label_free(v) && v->walk.rows > held) v->walk.rows = held < 1 ? 1 : held;
-    const duo_status status = duo_search_size(s, v->walk.rows * T, T);
+    const duo_status status = study_search_size(s, v->walk.rows * T, T);
     v->walk.batch = s->roots.n;
     return status;
 }
 
-static void take(duo_token_walk *walk, duo_arena *arena)
+static void take(study_token_walk *walk, duo_arena *arena)
 {
     value_search *v = (value_search *)walk;
-    const duo_search *s = &walk->search;
+    const study_search *s = &walk->search;
     if (label_free(v)) v->q = DUO_TAKE(arena, float, walk->rows * walk->sequences->T * s->V);
     if (v->completion != DUO_COMPLETE_SAME) return;
     v->list = DUO_TAKE(arena, uint8_t, walk->batch * s->most_list * s->L);
@@ -50,14 +50,14 @@ static void take(duo_token_walk *walk, duo_arena *arena)
 }
 
 /* The routes at hand; and what the all-big model predicts. */
-static void set_routes(duo_token_walk *walk, size_t n, duo_pass *pass)
+static void set_routes(study_token_walk *walk, size_t n, duo_pass *pass)
 {
     value_search *v = (value_search *)walk;
-    const duo_search *s = &walk->search;
+    const study_search *s = &walk->search;
     const size_t T = walk->sequences->T;
     if (label_free(v)) {
         duo_routes_fill(walk->routes, n * T, s->L, DUO_BIG);
-        duo_token_walk_pass(walk, pass);
+        study_token_walk_pass(walk, pass);
         duo_pass_logits(pass, s->model, v->q);
         duo_softmax_forward(v->q, v->q, n * T, s->V);
     }
@@ -85,16 +85,16 @@ static void offer(const value_search *v, size_t token, const uint8_t *route, flo
     for (size_t l = 0; l < leaves; l++) improve(values + l * DUO_MODULES + own[l], score);
 }
 
-static void visit(void *context, const duo_route_tree *tree, size_t first, size_t n,
+static void visit(void *context, const study_route_tree *tree, size_t first, size_t n,
                   const float *logits)
 {
     value_search *v = context;
-    duo_search *s = &v->walk.search;
+    study_search *s = &v->walk.search;
     const uint32_t *root = tree->levels[s->L].root + first;
-    uint8_t route[DUO_MAX_LEVELS];
-    duo_search_measure(s, root, n, logits);
+    uint8_t route[STUDY_LEVELS];
+    study_search_measure(s, root, n, logits);
     for (size_t i = 0; i < n; i++) {
-        duo_route_tree_route(tree, first + i, route);
+        study_route_tree_route(tree, first + i, route);
         offer(v, v->first + root[i], route, s->values[s->contests[0].measure][i]);
     }
 }
@@ -105,7 +105,7 @@ static void visit(void *context, const duo_route_tree *tree, size_t first, size_
  * shared stand together. */
 static void list_changes(value_search *v, size_t n)
 {
-    const duo_search *s = &v->walk.search;
+    const study_search *s = &v->walk.search;
     const size_t L = s->L;
     uint32_t listed = 0;
     for (size_t i = 0; i < n; i++) {
@@ -122,18 +122,18 @@ static void list_changes(value_search *v, size_t n)
     v->ends[n] = listed;
 }
 
-static duo_status decide(duo_token_walk *walk, size_t n0, size_t n)
+static duo_status decide(study_token_walk *walk, size_t n0, size_t n)
 {
     value_search *v = (value_search *)walk;
-    duo_search *s = &walk->search;
+    study_search *s = &walk->search;
     v->first = n0;
     if (label_free(v)) s->q = v->q + (n0 - walk->first_row * walk->sequences->T) * s->V;
-    duo_route_choice choice = {.rule = &s->rule};
+    study_route_choice choice = {.rule = &s->rule};
     if (v->completion == DUO_COMPLETE_SAME) {
         list_changes(v, n);
-        choice = (duo_route_choice){.list = v->list, .first = v->ends};
+        choice = (study_route_choice){.list = v->list, .first = v->ends};
     }
-    duo_route_tree_grow(&s->tree, &s->roots, &choice, visit, NULL, v);
+    study_route_tree_grow(&s->tree, &s->roots, &choice, visit, NULL, v);
     return DUO_OK;
 }
 
@@ -146,19 +146,19 @@ static duo_status check_values(const value_search *v)
     for (size_t n = 0; n < tokens; n++) {
         bool any = false;
         for (size_t i = 0; i < cells; i++) any = any || isfinite(v->values[n * cells + i]);
-        if (!any) return duo_token_walk_no_route(&v->walk, n);
+        if (!any) return study_token_walk_no_route(&v->walk, n);
     }
     return DUO_OK;
 }
 
 static duo_status check(const value_search *v)
 {
-    const duo_search *s = &v->walk.search;
+    const study_search *s = &v->walk.search;
     const duo_search_setting *setting = s->setting;
     const duo_config *config = &s->model->params.config;
-    duo_status status = duo_search_check(setting, config);
+    duo_status status = study_search_check(setting, config);
     if (status == DUO_OK)
-        status = duo_sequences_check(v->walk.sequences, config, DUO_EINVAL, "search");
+        status = study_sequences_check(v->walk.sequences, config, DUO_EINVAL, "search");
     if (status == DUO_OK) status = duo_budget_check(&setting->budget, setting->modules, config);
     if (status != DUO_OK) return status;
     if (setting->method != DUO_SEARCH_EXACT || setting->schedule || setting->targets)
@@ -195,16 +195,16 @@ duo_status duo_search_values(const duo_model *model, const duo_sequences *sequen
                       .completion = completion,
                       .routes = routes,
                       .values = values};
-    duo_search *s = &v.walk.search;
-    s->contests[0].measure = label_free(&v) ? DUO_EXPECTED_LOSS : DUO_LOSS;
-    s->rule = duo_budget_rule_of(&used.budget, used.modules, config);
+    study_search *s = &v.walk.search;
+    s->contests[0].measure = label_free(&v) ? STUDY_EXPECTED_LOSS : STUDY_LOSS;
+    s->rule = study_budget_rule_of(&used.budget, used.modules, config);
     if (same) s->most_list = 1 + s->L * (duo_module_count(used.modules) - 1);
     duo_status status = check(&v);
     if (status == DUO_OK) status = size(&v);
     if (status != DUO_OK) return status;
     const size_t cells = sequences->R * sequences->T * s->L * DUO_MODULES;
     for (size_t i = 0; i < cells; i++) values[i] = INFINITY;
-    status = duo_token_walk_run(&v.walk, progress, context);
+    status = study_token_walk_run(&v.walk, progress, context);
     if (setting->spent) *setting->spent += s->tree.flops;
     return status == DUO_OK ? check_values(&v) : status;
 }

@@ -25,9 +25,9 @@ static duo_status count_bytes(duo_sequences *sequences, const duo_tokens *tokens
 duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *tokens, duo_split split,
                                 int domain, size_t R, size_t T)
 {
-    const size_t held = duo_tokens_windows(tokens, split, domain, T);
-    *sequences = (duo_sequences){.R = R < held ? R : held, .T = T};
-    if (held == 0)
+    const size_t there = duo_tokens_windows(tokens, split, domain, T);
+    *sequences = (duo_sequences){.R = R < there ? R : there, .T = T};
+    if (there == 0)
         return duo_fail(DUO_EINVAL, "%s: %s%s holds no %s window of %zu tokens",
                         duo_tokens_path(tokens), domain < 0 ? "it" : "domain ",
                         domain < 0 ? "" : duo_tokens_domain_name(tokens, (size_t)domain),
@@ -37,9 +37,7 @@ duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *toke
     sequences->tokens = malloc(sequences->R * (T + 1) * sizeof *sequences->tokens);
     if (!sequences->tokens)
         return duo_fail(DUO_ENOMEM, "no memory for %zu sequences of %zu tokens", R, T + 1);
-    for (size_t r = 0; r < sequences->R; r++)
-        duo_tokens_window(tokens, split, domain, T, r * held / sequences->R,
-                          sequences->tokens + r * (T + 1));
+    duo_tokens_spread(tokens, split, domain, T, sequences->R, 0, sequences->R, sequences->tokens);
     const duo_status status = count_bytes(sequences, tokens);
     if (status != DUO_OK) duo_sequences_free(sequences);
     return status;
@@ -51,8 +49,8 @@ void duo_sequences_free(duo_sequences *sequences)
     *sequences = (duo_sequences){0};
 }
 
-duo_status duo_sequences_check(const duo_sequences *sequences, const duo_config *config,
-                               duo_status code, const char *where)
+duo_status study_sequences_check(const duo_sequences *sequences, const duo_config *config,
+                                 duo_status code, const char *where)
 {
     const size_t R = sequences->R, T = sequences->T;
     if (R == 0 || T == 0) return duo_fail(code, "%s: there are no tokens", where);

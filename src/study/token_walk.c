@@ -2,19 +2,15 @@
 
 enum { MAX_CACHE_BYTES = 128 << 20 }; /* of keys and values, while there are several sequences */
 
-size_t duo_token_walk_rows(const duo_token_walk *walk)
+size_t study_token_walk_rows(const study_token_walk *walk)
 {
-    const duo_search *s = &walk->search;
-    const duo_config *config = &s->model->params.config;
-    const size_t R = walk->sequences->R, KV = config->n_kv_heads * duo_head_width(config);
-    const double bytes = 2.0 * sizeof(float) * (double)(s->L * walk->sequences->T * KV);
-    const double held = MAX_CACHE_BYTES / bytes;
-    return held < 1 ? 1 : held < (double)R ? (size_t)held : R;
+    return duo_cache_rows(&walk->search.model->params.config, walk->sequences->R,
+                          walk->sequences->T, MAX_CACHE_BYTES);
 }
 
 /* ---------------------------------------------------------------- memory */
 
-static void lay_out(duo_token_walk *walk, duo_arena *arena)
+static void lay_out(study_token_walk *walk, duo_arena *arena)
 {
     const size_t L = walk->search.L, T = walk->sequences->T;
     duo_cache_take(&walk->cache, &walk->search.model->params, walk->rows, T, arena);
@@ -23,45 +19,45 @@ static void lay_out(duo_token_walk *walk, duo_arena *arena)
     walk->scratch = arena->used;
 }
 
-static duo_pass *lay_out_pass(const duo_token_walk *walk, size_t rows, duo_arena *arena)
+static duo_pass *lay_out_pass(const study_token_walk *walk, size_t rows, duo_arena *arena)
 {
     const duo_pass_shape shape = {.B = rows, .T = walk->sequences->T, .keep_kv = true};
     return duo_pass_take(&walk->search.model->params, shape, arena);
 }
 
-static size_t measure(duo_token_walk *walk)
+static size_t measure(study_token_walk *walk)
 {
     duo_arena pass = DUO_ARENA_MEASURE, search = DUO_ARENA_MEASURE;
     lay_out(walk, &pass);
     search.used = pass.used;
     lay_out_pass(walk, walk->rows, &pass);
-    duo_search_take(&walk->search, walk->batch, walk->sequences->T, &search);
+    study_search_take(&walk->search, walk->batch, walk->sequences->T, &search);
     return pass.used > search.used ? pass.used : search.used;
 }
 
 /* ---------------------------------------------------------------- the walk */
 
-void duo_token_walk_pass(duo_token_walk *walk, duo_pass *pass)
+void study_token_walk_pass(study_token_walk *walk, duo_pass *pass)
 {
     const duo_routing routing = {.kind = DUO_ROUTING_GIVEN, .routes = walk->routes};
     const int32_t *tokens = walk->sequences->tokens + walk->first_row * (walk->sequences->T + 1);
     duo_pass_forward(pass, walk->search.model, tokens, &routing);
 }
 
-static void fill_cache(duo_token_walk *walk, size_t rows, duo_arena *arena)
+static void fill_cache(study_token_walk *walk, size_t rows, duo_arena *arena)
 {
     duo_arena_rewind(arena, walk->scratch);
     duo_pass *pass = lay_out_pass(walk, rows, arena);
     walk->cache.S = rows;
     walk->set_routes(walk, rows, pass);
-    duo_token_walk_pass(walk, pass);
+    study_token_walk_pass(walk, pass);
     duo_cache_fill(&walk->cache, pass, walk->sequences->T);
     duo_arena_rewind(arena, walk->scratch);
 }
 
-static void set_roots(duo_token_walk *walk, size_t n0, size_t n)
+static void set_roots(study_token_walk *walk, size_t n0, size_t n)
 {
-    duo_search *s = &walk->search;
+    study_search *s = &walk->search;
     const size_t T = walk->sequences->T;
     s->roots.n = n;
     for (size_t i = 0; i < n; i++) {
@@ -74,7 +70,7 @@ static void set_roots(duo_token_walk *walk, size_t n0, size_t n)
     }
 }
 
-duo_status duo_token_walk_run(duo_token_walk *walk, duo_study_progress *progress, void *context)
+duo_status study_token_walk_run(study_token_walk *walk, duo_study_progress *progress, void *context)
 {
     const size_t R = walk->sequences->R, T = walk->sequences->T;
     duo_arena arena = {0};
@@ -87,7 +83,7 @@ duo_status duo_token_walk_run(duo_token_walk *walk, duo_study_progress *progress
         const size_t end = (first + rows) * T;
         walk->first_row = first;
         fill_cache(walk, rows, &arena);
-        duo_search_take(&walk->search, walk->batch, T, &arena);
+        study_search_take(&walk->search, walk->batch, T, &arena);
         for (size_t n = first * T; n < end && status == DUO_OK; n += walk->batch) {
             const size_t tokens = end - n < walk->batch ? end - n : walk->batch;
             set_roots(walk, n, tokens);
@@ -99,7 +95,7 @@ duo_status duo_token_walk_run(duo_token_walk *walk, duo_study_progress *progress
     return status;
 }
 
-duo_status duo_token_walk_no_route(const duo_token_walk *walk, size_t n)
+duo_status study_token_walk_no_route(const study_token_walk *walk, size_t n)
 {
     const size_t T = walk->sequences->T;
     return duo_fail(DUO_ENUMBER,

@@ -50,16 +50,12 @@ static void measure(calibration *c, const duo_router_rule *rule, double shares[D
 {
     const duo_calibration *settings = c->settings;
     const size_t T = settings->T, L = c->L;
-    const size_t held = duo_tokens_windows(settings->tokens, DUO_TRAIN, -1, T);
     const duo_routing routing = {.kind = DUO_ROUTING_ROUTER, .routes = c->routes, .rule = rule};
     memset(c->usage, 0, L * DUO_MODULES * sizeof *c->usage);
     for (size_t first = 0; first < c->windows; first += c->rows) {
         const size_t rows = c->windows - first < c->rows ? c->windows - first : c->rows;
-        for (size_t b = 0; b < c->rows; b++) { /* rows beyond the last window repeat it */
-            const size_t i = first + (b < rows ? b : rows - 1);
-            duo_tokens_window(settings->tokens, DUO_TRAIN, -1, T, i * held / c->windows,
-                              c->tokens + b * (T + 1));
-        }
+        duo_tokens_spread(settings->tokens, DUO_TRAIN, -1, T, c->windows, first, c->rows,
+                          c->tokens);
         duo_pass_forward(c->pass, c->model, c->tokens, &routing);
         duo_pass_router_logits(c->pass, c->scores + first * T * L * c->M);
         duo_routes_count(c->usage, c->routes, rows * T, L);
@@ -177,13 +173,12 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
                          duo_calibrated *calibrated)
 {
     const duo_config *config = &model->params.config;
-    const size_t held = duo_tokens_windows(settings->tokens, DUO_TRAIN, -1, settings->T);
+    const size_t there = duo_tokens_windows(settings->tokens, DUO_TRAIN, -1, settings->T);
     calibration c = {.settings = settings, .model = model, .L = config->n_layers};
     if (config->router_modules == 0)
         return duo_fail(DUO_EINVAL, "the model has no routers to calibrate");
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (duo_module_in(config->router_modules, m)) c.codes[c.M++] = m;
-    c.windows = settings->windows < held ? settings->windows : held;
+    c.M = duo_module_codes(c.codes, config->router_modules);
+    c.windows = settings->windows < there ? settings->windows : there;
     if (c.windows == 0)
         return duo_fail(DUO_EINVAL, "%s: no window of %zu training tokens to calibrate on",
                         duo_tokens_path(settings->tokens), settings->T + 1);

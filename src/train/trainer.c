@@ -516,11 +516,7 @@ duo_status duo_trainer_validate(duo_trainer *t, const duo_tokens *tokens, double
     double total = 0;
     for (size_t first = 0; first < windows; first += B) {
         const size_t rows = windows - first < B ? windows - first : B;
-        for (size_t b = 0; b < B; b++) { /* rows beyond the last window repeat it, uncounted */
-            const size_t i = first + (b < rows ? b : rows - 1);
-            duo_tokens_window(tokens, DUO_HELD_OUT, -1, T, i * held / windows,
-                              t->tokens + b * (T + 1));
-        }
+        duo_tokens_spread(tokens, DUO_HELD_OUT, -1, T, windows, first, B, t->tokens);
         if (routing.kind == DUO_ROUTING_GIVEN) draw_routes(t, ~t->seed, 0, first);
         duo_pass_forward(t->pass, t->model, t->tokens, &routing);
         duo_pass_loss(t->pass, t->model, t->loss, NULL, 0);

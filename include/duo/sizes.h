@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+/** Arithmetic on sizes. */
+
 static inline size_t duo_min(size_t a, size_t b)
 {
     return a < b ? a : b;
@@ -22,8 +24,5 @@ static inline size_t duo_round_up(size_t n, size_t unit)
 {
     return duo_divide_up(n, unit) * unit;
 }
-
-/* Multiply-adds that are not worth waking threads. */
-enum { DUO_SERIAL_WORK = 64 * 1024 };
 
 #endif
