@@ -28,7 +28,8 @@ typedef bool duo_fixed_progress(void *context, uint64_t done, uint64_t total);
  * equals the one whose big layers come later. beam 0: all 2^L patterns. Otherwise the `beam` best
  * of k big grow by one layer each to those of k+1. Also the best of many is lucky on the sequences
  * that it was chosen on: measure it on others. The caller frees. progress may be NULL; where it
- * wants no more, DUO_OK and no patterns.
+ * wants no more, DUO_OK and no patterns. DUO_EINVAL: modules that are not big and one other, more
+ * than 24 layers without a beam; DUO_ENUMBER: a loss that is not finite; DUO_ENOMEM.
  */
 duo_status duo_fixed_search(duo_fixed *fixed, const duo_model *model,
                             const duo_sequences *sequences, duo_module_set modules, size_t beam,
@@ -48,7 +49,12 @@ typedef struct duo_random_setting {
     size_t rows;      /**< sequences run at a time */
 } duo_random_setting;
 
-/** Every sequence takes the best of N random patterns for all of its tokens, in its own context. */
+/**
+ * Every sequence takes the best of N random patterns for all of its tokens, in its own context.
+ * Here and below: trace is the caller's, with room for all tokens; progress may be NULL.
+ * DUO_EINVAL: a setting or tokens that do not fit the model; DUO_ENUMBER: no draw has a finite
+ * loss; DUO_ENOMEM.
+ */
 duo_status duo_random_per_sequence(const duo_model *model, const duo_sequences *sequences,
                                    const duo_random_setting *setting, duo_trace *trace,
                                    duo_study_progress *progress, void *context);

@@ -56,7 +56,8 @@ typedef struct duo_choice_result {
  * Score every choice in one forward pass behind its context, `rows` at a time, and compare; of
  * equals the first. Scored are the tokens from the first in which the texts of an item's choices
  * part from the context. Contexts beyond what the model sees are cut on the left. scores (sum of
- * the items' n), or NULL, takes the summed log-likelihoods.
+ * the items' n), or NULL, takes the summed log-likelihoods. DUO_EINVAL names the line of a choice
+ * that does not fit the model, or a policy of a file; DUO_ENUMBER, DUO_ENOMEM.
  */
 duo_status duo_choices_score(duo_choice_result *result, double *scores, const duo_choice_set *set,
                              const duo_model *model, const duo_tokenizer *tokenizer,

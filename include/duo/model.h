@@ -132,7 +132,8 @@ typedef struct duo_model {
     duo_arena arena, packs;
 } duo_model;
 
-/** A model with all weights zero. The caller frees *model. */
+/** A model with all weights zero, of a config that duo_config_check lets pass. DUO_ENOMEM; the
+ * caller frees *model. */
 duo_status duo_model_create(duo_model **model, const duo_config *config);
 void duo_model_free(duo_model *model);
 
@@ -163,7 +164,7 @@ void duo_model_drop_packs(duo_model *model);
 void duo_model_init(duo_model *model, duo_group_set groups, uint64_t seed);
 
 /** Replace *model by one with the routers of `config`, freshly drawn; everything else is kept. On
- *  failure *model is unchanged. */
+ *  failure, DUO_ENOMEM, *model is unchanged. */
 duo_status duo_model_add_routers(duo_model **model, const duo_config *config, uint64_t seed);
 
 /** Routers begin with the modules of a pattern (L) `lean` above the others: their biases. */

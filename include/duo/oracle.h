@@ -138,7 +138,8 @@ size_t duo_search_rows(const duo_model *model, const duo_sequences *sequences,
                        const duo_search_setting *setting);
 
 /** Multiply-adds, times two, of an exhaustive search of one token that sees so many positions
- *  (itself included), after sharing prefixes: all within the setting's budget. */
+ *  (itself included), after sharing prefixes: all within the setting's budget, whatever its
+ *  schedule. */
 double duo_search_flops(const duo_config *config, const duo_search_setting *setting,
                         double context_length);
 

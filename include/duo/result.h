@@ -73,7 +73,8 @@ void duo_results_free(duo_results *results);
 /** The policy of this name, or NULL. */
 const duo_trace *duo_results_find(const duo_results *results, const char *name);
 
-/** Write the rows that are done, at least one, atomically. */
+/** Write the rows that are done, at least one, atomically: on failure, DUO_EIO or DUO_ENOMEM, what
+ * was at `path` is still there. */
 duo_status duo_results_write(const char *path, const duo_results *results,
                              const duo_routes_origin *origin);
 

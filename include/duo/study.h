@@ -18,7 +18,8 @@ typedef struct duo_sequences {
 
 /**
  * R windows of T+1 tokens of a split, spread evenly over a domain (-1: all domains); all of them if
- * there are fewer. Freed with duo_sequences_free.
+ * there are fewer. Freed with duo_sequences_free. DUO_EINVAL: there is none; DUO_EDATA: the file's
+ * tokenizer is not that of its ids; DUO_ENOMEM.
  */
 duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *tokens, duo_split split,
                                 int domain, size_t R, size_t T);
@@ -83,6 +84,7 @@ typedef struct duo_policy {
  * small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
  * file:ROUTES | file:ROUTES#NAME. Of routers further: router:K told a budget of K big layers,
  * router:raw or router:raw:K without thresholds, router:exact:K with K big layers for every token.
+ * DUO_EINVAL says what is wrong with the text, or what the model lacks for it.
  */
 duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model);
 
@@ -92,7 +94,8 @@ typedef void duo_study_progress(void *context, uint64_t done, uint64_t total);
 /**
  * Run sequences through the model under a policy: an ordinary forward pass over whole sequences.
  * For a file policy `trace->routes` holds the routes already; otherwise it is written. `rows`
- * sequences are run at a time.
+ * sequences are run at a time. trace is the caller's, with room for all tokens. DUO_EINVAL: tokens
+ * that the model cannot read; DUO_ENUMBER: a loss that is not finite; DUO_ENOMEM.
  */
 duo_status duo_evaluate(const duo_model *model, const duo_sequences *sequences,
                         const duo_policy *policy, uint64_t seed, size_t rows, duo_trace *trace,

@@ -61,6 +61,8 @@ typedef struct duo_trainer duo_trainer;
  * Set up a stage. The model must have routers for a router stage (duo_model_add_routers). Model and
  * sampler stay the caller's and must outlive the trainer; the moments start at zero. While it lives
  * the trainer keeps packed forms of the weights: who changes them calls duo_model_repack.
+ * DUO_EINVAL: target_flops that no routes of the model have; DUO_ENOMEM. The caller frees *trainer,
+ * NULL on failure.
  */
 duo_status duo_trainer_create(duo_trainer **trainer, duo_model *model,
                               const duo_stage_recipe *stage, uint64_t seed,
@@ -138,7 +140,8 @@ double duo_losses_add(duo_losses *losses, double loss);
 /**
  * Held-out loss under the stage's own routing (dense: big; duo, small: random, the same at every
  * call; router: the router's choice), mean over `val_windows` windows spread evenly over the
- * held-out split (all of them if it has fewer). usage (L, DUO_MODULES) is overwritten.
+ * held-out split (all of them if it has fewer; DUO_EINVAL if it has none). usage (L, DUO_MODULES)
+ * is overwritten.
  */
 duo_status duo_trainer_validate(duo_trainer *trainer, const duo_tokens *tokens, double *loss,
                                 uint64_t *usage);

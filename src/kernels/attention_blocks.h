@@ -38,6 +38,7 @@ extern const duo_attention_blocks duo_attention_amx;
 
 /** Take these for shapes of precision bf16 from now on: those of the instruction set, or others. */
 void duo_attention_select(duo_isa isa);
+/** For tests: an emulation in the place of instructions that this processor does not have. */
 void duo_attention_replace(const duo_attention_blocks *bf16);
 
 static inline float duo_attention_scale(size_t D)

@@ -14,7 +14,8 @@
  */
 enum { ROUTER_BUDGETS = 9 };
 
-/** Rows of the table of positions: powers of two up to the first above max_seq. */
+/** Rows of the table of positions: for the powers of two from 1 to the second that is max_seq or
+ *  more. */
 size_t duo_router_places(const duo_config *config);
 
 /** Width of z: of the hidden layer, or the number of modules. */

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "duo/hindsight.h"
 #include "duo/study.h"
 
 /* ---------------------------------------------------------------- in memory */
@@ -30,20 +31,17 @@ void duo_trace_free(duo_trace *trace)
 
 /* Mean loss, and its standard error from the means of the sequences: tokens of one sequence are
  * not independent. */
-static void summarize_loss(duo_trace_summary *s, const float *loss, size_t R, size_t T)
+static duo_status summarize_loss(duo_trace_summary *s, const float *loss, size_t R, size_t T)
 {
-    double sum = 0, squares = 0;
-    for (size_t r = 0; r < R; r++)
-        for (size_t t = 0; t < T; t++) sum += (double)loss[r * T + t];
-    s->loss = sum / (double)(R * T);
-    for (size_t r = 0; r < R; r++) {
-        double mean = 0;
-        for (size_t t = 0; t < T; t++) mean += (double)loss[r * T + t];
-        mean = mean / (double)T - s->loss;
-        squares += mean * mean;
-    }
-    s->loss_error = R > 1 ? sqrt(squares / (double)(R - 1) / (double)R) : NAN;
+    double *means = malloc(R * sizeof *means);
+    if (!means) return duo_fail(DUO_ENOMEM, "no memory for the means of %zu sequences", R);
+    duo_sequence_means(means, loss, R, T, 1);
+    const duo_estimate estimate = duo_estimate_mean(means, R);
+    free(means);
+    s->loss = estimate.mean;
+    s->loss_error = estimate.error;
     s->perplexity = exp(s->loss);
+    return DUO_OK;
 }
 
 duo_status duo_trace_summarize(duo_trace_summary *summary, const duo_trace *trace,
@@ -55,7 +53,11 @@ duo_status duo_trace_summarize(duo_trace_summary *summary, const duo_trace *trac
     *summary = (duo_trace_summary){.bits_per_byte = NAN};
     summary->usage = calloc(L * DUO_MODULES, sizeof *summary->usage);
     if (!summary->usage) return duo_fail(DUO_ENOMEM, "no memory for a summary");
-    summarize_loss(summary, trace->loss, R, T);
+    const duo_status status = summarize_loss(summary, trace->loss, R, T);
+    if (status != DUO_OK) {
+        duo_trace_summary_free(summary);
+        return status;
+    }
     if (sequences->bytes > 0)
         summary->bits_per_byte = summary->loss * tokens / log(2.0) / (double)sequences->bytes;
 
