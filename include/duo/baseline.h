@@ -46,7 +46,7 @@ typedef struct duo_random_setting {
     size_t draws; /**< N; where there are no more patterns than that, each is tried once */
     uint64_t seed;
     size_t first_row; /**< of the sequences in the whole work: draws are keyed by the row */
-    size_t rows;      /**< sequences run at a time */
+    size_t rows;      /**< sequences run at a time, per sequence */
 } duo_random_setting;
 
 /**
@@ -61,7 +61,7 @@ duo_status duo_random_per_sequence(const duo_model *model, const duo_sequences *
 
 /**
  * Every token takes the best of N random routes, while the tokens before it took `reference` (L):
- * an oracle that looks at N routes instead of all.
+ * an oracle that looks at N routes instead of all. Ties go to the lower code, layer by layer.
  */
 duo_status duo_random_per_token(const duo_model *model, const duo_sequences *sequences,
                                 const duo_random_setting *setting, const uint8_t *reference,

@@ -6,6 +6,7 @@
 #include "evaluator.h"
 #include "pattern.h"
 #include "sequences.h"
+#include "token_walk.h"
 
 /* Draws of per_sequence stand at position 0, those of a token behind it. */
 typedef struct draws {
@@ -129,110 +130,56 @@ duo_status duo_random_per_sequence(const duo_model *model, const duo_sequences *
 
 /* ---------------------------------------------------------------- per token */
 
-enum { MOST_NODES = 8192, LEAF_ROWS = 512 };
-
-/* Nodes of some positions of the sequences whose keys and values are cached: n draws of each. */
+/* The draws of a token are routes of its own tree, which shares their prefixes. */
 typedef struct token_draws {
-    const duo_model *model;
+    study_token_walk walk; /* first: the walk's functions find the rest by it */
     const draws *draws;
-    size_t T, C, V, capacity;
-    duo_nodes *nodes;
-    duo_cache cache;
-    float *x, *h;
-    uint32_t *sequence, *position;
-    uint8_t *routes; /* (capacity, L) */
-    duo_row_groups groups;
-    int32_t *tokens, *targets;
-    float *logits, *loss, *lse;
+    const uint8_t *reference; /* (L) */
+    duo_trace *trace;
+    uint8_t *list;  /* (batch * n, L) */
+    uint32_t *ends; /* (batch + 1) */
 } token_draws;
 
-static void lay_out(token_draws *s, size_t rows, duo_arena *arena)
+static void take(study_token_walk *walk, duo_arena *arena)
 {
-    const duo_params *params = &s->model->params;
-    const size_t n = s->capacity;
-    s->nodes = duo_nodes_take(params, n, s->T, arena);
-    duo_cache_take(&s->cache, params, rows, s->T, arena);
-    s->x = DUO_TAKE(arena, float, n * s->C);
-    s->h = DUO_TAKE(arena, float, n * s->C);
-    s->sequence = DUO_TAKE(arena, uint32_t, n);
-    s->position = DUO_TAKE(arena, uint32_t, n);
-    s->routes = DUO_TAKE(arena, uint8_t, n * s->draws->L);
-    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
-        s->groups.rows[m] = DUO_TAKE(arena, uint32_t, n);
-    s->tokens = DUO_TAKE(arena, int32_t, n);
-    s->targets = DUO_TAKE(arena, int32_t, n);
-    s->logits = DUO_TAKE(arena, float, LEAF_ROWS * s->V);
-    s->loss = DUO_TAKE(arena, float, n);
-    s->lse = DUO_TAKE(arena, float, LEAF_ROWS);
+    token_draws *t = (token_draws *)walk;
+    t->list = DUO_TAKE(arena, uint8_t, walk->batch * t->draws->n * walk->search.L);
+    t->ends = DUO_TAKE(arena, uint32_t, walk->batch + 1);
+    for (size_t i = 0; arena->base && i <= walk->batch; i++)
+        t->ends[i] = (uint32_t)(i * t->draws->n);
 }
 
-/* Losses of n nodes, from their tokens to the head. */
-static void run_nodes(token_draws *s, size_t n)
+static void set_routes(study_token_walk *walk, size_t n, duo_pass *pass)
 {
-    const size_t L = s->draws->L;
-    duo_nodes_embed(s->model, s->x, s->tokens, n);
-    for (size_t l = 0; l < L; l++) {
-        duo_nodes_attend(s->nodes, s->model, l, s->x, s->h, NULL, NULL, &s->cache, s->sequence,
-                         s->position, n);
-        duo_routes_group(&s->groups, s->routes + l, L, n);
-        for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
-            duo_nodes_ffn(s->nodes, s->model, l, m, s->x, s->groups.rows[m], s->h,
-                          s->groups.rows[m], s->groups.count[m]);
-    }
-    for (size_t i = 0; i < n; i += LEAF_ROWS) {
-        const size_t rows = n - i < LEAF_ROWS ? n - i : LEAF_ROWS;
-        duo_nodes_logits(s->nodes, s->model, s->logits, s->x + i * s->C, rows);
-        duo_cross_entropy_forward(s->loss + i, s->lse, s->logits, s->targets + i, rows, s->V);
-    }
+    const token_draws *t = (const token_draws *)walk;
+    (void)pass;
+    duo_routes_repeat(walk->routes, n * walk->sequences->T, walk->search.L, t->reference);
 }
 
-/* Tokens first .. first+count-1 of the group of rows from first_row on. */
-static void decide_tokens(token_draws *s, const duo_sequences *sequences, size_t first_row,
-                          size_t first, size_t count, duo_trace *trace)
+/* Put a route behind the n that are listed in ascending order, at its place among them. */
+static void insert(uint8_t *list, size_t n, const uint8_t *route, size_t L)
 {
-    const size_t T = s->T, L = s->draws->L, N = s->draws->n;
-    for (size_t i = 0; i < count * N; i++) {
-        const size_t r = (first + i / N) / T, t = (first + i / N) % T;
-        const int32_t *token = sequences->tokens + (first_row + r) * (T + 1) + t;
-        s->sequence[i] = (uint32_t)r;
-        s->position[i] = (uint32_t)t;
-        s->tokens[i] = token[0];
-        s->targets[i] = token[1];
-        draw(s->draws, s->routes + i * L, i % N, first_row + r, t + 1);
-    }
-    run_nodes(s, count * N);
-    for (size_t i = 0; i < count; i++) {
-        size_t best = i * N;
-        for (size_t j = best + 1; j < (i + 1) * N; j++)
-            if (better((double)s->loss[j], (double)s->loss[best])) best = j;
-        const size_t token = first_row * T + first + i;
-        trace->loss[token] = s->loss[best];
-        memcpy(trace->routes + token * L, s->routes + best * L, L);
-    }
+    size_t at = n;
+    while (at > 0 && memcmp(list + (at - 1) * L, route, L) > 0) at--;
+    memmove(list + (at + 1) * L, list + at * L, (n - at) * L);
+    memcpy(list + at * L, route, L);
 }
 
-/* Keys and values of rows that take the reference at every token. */
-static duo_status fill_cache(token_draws *s, const duo_sequences *rows, const uint8_t *reference)
+static duo_status decide(study_token_walk *walk, size_t n0, size_t n)
 {
-    const duo_params *params = &s->model->params;
-    const duo_pass_shape shape = {.B = rows->R, .T = rows->T, .keep_kv = true};
-    const size_t L = s->draws->L;
-    duo_arena measure = DUO_ARENA_MEASURE, arena = {0};
-    uint8_t *routes = calloc(rows->R * rows->T, L);
-    if (!routes) return duo_fail(DUO_ENOMEM, "no memory for the routes of %zu sequences", rows->R);
-    duo_pass_take(params, shape, &measure);
-    const duo_status status = duo_arena_create(&arena, measure.used, "reference context");
-    if (status == DUO_OK) {
-        duo_routes_repeat(routes, rows->R * rows->T, L, reference);
-        duo_pass *pass = duo_pass_take(params, shape, &arena);
-        duo_pass_forward(pass, s->model, rows->tokens,
-                         &(duo_routing){.kind = DUO_ROUTING_GIVEN, .routes = routes});
-        s->cache.S = rows->R;
-        duo_cache_fill(&s->cache, pass, rows->T);
-    }
-    duo_arena_free(&arena);
-    free(routes);
-    return status;
+    token_draws *t = (token_draws *)walk;
+    study_search *s = &walk->search;
+    const size_t T = walk->sequences->T, N = t->draws->n;
+    uint8_t route[DUO_MAX_LAYERS];
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < N; k++) {
+            draw(t->draws, route, k, (n0 + i) / T, (n0 + i) % T + 1);
+            insert(t->list + i * N * s->L, k, route, s->L);
+        }
+    s->contests[0].score = t->trace->loss + n0;
+    s->contests[0].routes = t->trace->routes + n0 * s->L;
+    study_search_decide_among(s, &(study_route_choice){.list = t->list, .first = t->ends});
+    return DUO_OK;
 }
 
 duo_status duo_random_per_token(const duo_model *model, const duo_sequences *sequences,
@@ -241,35 +188,34 @@ duo_status duo_random_per_token(const duo_model *model, const duo_sequences *seq
 {
     const duo_config *config = &model->params.config;
     const size_t R = sequences->R, T = sequences->T;
-    const size_t rows = setting->rows == 0 ? 1 : setting->rows < R ? setting->rows : R;
+    const duo_search_setting search = {.modules = setting->modules};
     draws d;
-    duo_arena arena = {0}, measure = DUO_ARENA_MEASURE;
-    token_draws s = {
-        .model = model, .draws = &d, .T = T, .C = config->d_model, .V = config->vocab_size};
+    token_draws t = {.walk = {.search = {.model = model,
+                                         .setting = &search,
+                                         .L = config->n_layers,
+                                         .V = config->vocab_size,
+                                         .cells = 1,
+                                         .contests = {{.measure = STUDY_LOSS}},
+                                         .n_contests = 1},
+                              .sequences = sequences,
+                              .take = take,
+                              .set_routes = set_routes,
+                              .decide = decide},
+                     .draws = &d,
+                     .reference = reference,
+                     .trace = trace};
     duo_status status = draws_open(&d, setting, config->n_layers);
     if (status == DUO_OK)
         status = study_sequences_check(sequences, config, DUO_EINVAL, "random patterns");
     if (status != DUO_OK) goto done;
-    const size_t tokens = MOST_NODES > d.n ? MOST_NODES / d.n : 1;
-    s.capacity = (tokens < rows * T ? tokens : rows * T) * d.n;
-    lay_out(&s, rows, &measure);
-    if ((status = duo_arena_create(&arena, measure.used, "random patterns")) != DUO_OK) goto done;
-    lay_out(&s, rows, &arena);
-    for (size_t row = 0, n = 0; row < R && status == DUO_OK; row += n) {
-        n = R - row < rows ? R - row : rows;
-        const duo_sequences group = duo_sequences_rows(sequences, row, n);
-        status = fill_cache(&s, &group, reference);
-        const size_t at_once = s.capacity / d.n;
-        for (size_t first = 0; first < n * T && status == DUO_OK; first += at_once) {
-            const size_t count = n * T - first < at_once ? n * T - first : at_once;
-            decide_tokens(&s, sequences, row, first, count, trace);
-            if (progress) progress(context, row * T + first + count, R * T);
-        }
-    }
+    t.walk.search.most_list = d.n;
+    t.walk.rows = study_token_walk_rows(&t.walk);
+    status = study_search_size(&t.walk.search, t.walk.rows * T, T);
+    t.walk.batch = t.walk.search.roots.n;
+    if (status == DUO_OK) status = study_token_walk_run(&t.walk, progress, context);
     if (status == DUO_OK) status = check_loss(trace, R, T);
 
 done:
-    duo_arena_free(&arena);
     draws_close(&d);
     return status;
 }

@@ -176,15 +176,26 @@ static void visit_all_contests(void *context, const study_route_tree *tree, size
         study_search_compete(s, &s->contests[i], tree, first, n);
 }
 
-void study_search_decide(study_search *s)
+static void clear_contests(study_search *s)
 {
-    const study_route_choice choice = {.rule = &s->rule};
     for (size_t i = 0; i < s->n_contests; i++)
         for (size_t cell = 0; cell < s->roots.n * s->cells; cell++)
             s->contests[i].score[cell] = INFINITY;
+}
+
+void study_search_decide_among(study_search *s, const study_route_choice *choice)
+{
+    clear_contests(s);
+    study_route_tree_grow(&s->tree, &s->roots, choice, visit_all_contests, NULL, s);
+}
+
+void study_search_decide(study_search *s)
+{
+    const study_route_choice choice = {.rule = &s->rule};
+    clear_contests(s);
     switch (s->setting->method) {
     case DUO_SEARCH_EXACT:
-        study_route_tree_grow(&s->tree, &s->roots, &choice, visit_all_contests, NULL, s);
+        study_search_decide_among(s, &choice);
         break;
     case DUO_SEARCH_BEAM:
         study_beam_decide(s);

@@ -60,6 +60,8 @@ void study_search_take(study_search *search, size_t roots, size_t T, duo_arena *
 
 /** Let all allowed routes of the roots within the rule, or those that the method tries, compete. */
 void study_search_decide(study_search *search);
+/** The same of all routes of a choice, whatever the method. */
+void study_search_decide_among(study_search *search, const study_route_choice *choice);
 
 /** What n states of the tokens root[i] have by all measures of the contests: search->values. At
  *  most a block of the tree. */
