@@ -71,6 +71,10 @@ function chartData(series) {
                            pointRadius: s.dots ? 4 : 0,
                            pointHitRadius: 8,
                            clip: 6, // markers at the axes are whole
+                           // Beyond the last colour they come again, with hollow markers.
+                           pointBackgroundColor: s.colour < lineColours.length ?
+                               lineColour(s.colour) :
+                               style('--raised'),
                            pointStyle: s.dots ? pointStyles[s.colour % pointStyles.length] : 'line',
                            showLine: s.points.length > 1 && !s.apart,
                            tension: 0,
