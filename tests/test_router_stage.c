@@ -358,6 +358,41 @@ START_TEST(routers_learn_what_choices_are_worth)
 }
 END_TEST
 
+/* Agreement in a first step whose teacher knows only the values of some rows, a bit each. */
+static double agreement(unsigned known)
+{
+    int32_t tokens[TAUGHT * (T + 1)];
+    uint8_t routes[CHOICES];
+    float values[CHOICES * DUO_MODULES];
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    strcpy(stage.teacher, "routes.h5");
+    stage.learn = DUO_LEARN_LABELS;
+    stage.teach = 1;
+    run r = start(&stage, 1);
+    random_model(r.model, 3);
+    duo_model_repack(r.model, DUO_ALL_GROUPS);
+    duo_teacher teacher = make_teacher(&r, tokens, routes);
+    make_values(tokens, routes, values);
+    for (size_t i = 0; i < CHOICES * DUO_MODULES; i++)
+        if (!(known >> i / (2 * T * DUO_MODULES) & 1)) values[i] = INFINITY;
+    teacher.R = stage.batch_size;
+    teacher.values = values;
+    teacher.unit = 1;
+    ok(duo_trainer_teach(r.trainer, &teacher));
+    step(&r, 1);
+    const double agree = r.report.router.agree;
+    stop(&r);
+    return agree;
+}
+
+START_TEST(agreement_is_over_what_is_taught)
+{
+    const double first = agreement(1), third = agreement(4), both = agreement(5);
+    ck_assert_double_ne(first, third);
+    ck_assert_double_eq_tol(both, (first + third) / 2, 1e-12);
+}
+END_TEST
+
 START_TEST(labels_and_units_by_hand)
 {
     const float values[] = {INFINITY, 1, 1.5f, 2, 1, 1, 0, NAN, 3, 5, INFINITY, INFINITY};
@@ -402,6 +437,7 @@ int main(void)
         routers_learn_from_a_teacher,
         a_teacher_is_read_from_its_first_row_in_every_stage,
         routers_learn_what_choices_are_worth,
+        agreement_is_over_what_is_taught,
         labels_and_units_by_hand,
         a_teacher_of_other_lengths_is_refused,
     };
