@@ -110,7 +110,7 @@ done
 # All of them in one table.
 "$duo" oracle checkpoints/base --compare --windows 8 --fixed-windows 4 --random 3 --output held-all.h5 >oracle.log 2>&1 ||
     fail "oracle: $(tail -1 oracle.log)"
-"$duo" compare checkpoints/base --oracle held-all.h5 --budget 2 --windows 32 --output table.tsv \
+"$duo" compare checkpoints/base --oracle held-all.h5 --budget 2 --windows 32 --output table.tsv --by-layer layers.tsv \
     --row plain:2:1=checkpoints/taught/stage-router.h5 --row own:2:1=checkpoints/own-gaps/stage-router.h5 \
     --row own:2:2=checkpoints/own-labels/stage-router.h5@router:exact:2 \
     --row itself:2:1=checkpoints/base/stage-duo.h5@small >compare.log 2>&1 || fail "compare: $(tail -1 compare.log)"
@@ -126,6 +126,17 @@ awk -v a="$(grep -o '"loss":[0-9.]*' one.jsonl | cut -d: -f2)" -v b="$(field pla
     'BEGIN { exit !(a - b < 1e-4 && b - a < 1e-4) }' || fail "eval and compare differ: $(cat one.jsonl)"
 awk -v o="$(field oracle - less_fixed)" -v f="$(field label-free - less_fixed)" 'BEGIN { exit !(o < f) }' ||
     fail "the oracle gains most: $(cat table.tsv)"
+# A router pays for itself; layers are what their mean is of.
+[ "$(field plain 1 less_fixed)" != "$(field plain 1 less_fixed_at_flops)" ] ||
+    fail "a router's own FLOPs: $(cat table.tsv)"
+[ "$(field itself 1 less_fixed)" != 0 ] && [ "$(field itself 1 less_fixed_at_flops)" = 0 ] ||
+    fail "all-small at its FLOPs is all-small: $(cat table.tsv)"
+for routes in plain random label-free; do
+    awk -F'\t' -v routes="$routes" -v want="$(field "$routes" "$([ "$routes" = plain ] && echo 1 || echo -)" agreement)" '
+        $2 == routes && $1 == 2 { sum += $6; n++ }
+        END { off = sum / n - want; exit !(n == 4 && off < 1e-5 && off > -1e-5) }' layers.tsv ||
+        fail "$routes by layer: $(cat table.tsv layers.tsv)"
+done
 head -1 table.tsv | grep -q '^# duo compare' || fail "no command: $(head -1 table.tsv)"
 
 # Routes are held against the oracle's, which were found before there were routers.

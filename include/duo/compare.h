@@ -23,21 +23,31 @@ void duo_agree(duo_agreement *agreement, const uint8_t *routes, const uint8_t *r
 
 /* ---------------------------------------------------------------- rows of a table */
 
+/** The mean loss of one seed. */
+typedef struct duo_seed_loss {
+    uint64_t seed;
+    double loss;
+} duo_seed_loss;
+
 /** One policy of one model on some sequences. What is not known is NaN. */
 typedef struct duo_compared {
     char name[64];
     size_t big;    /**< budget: big layers per token */
     uint64_t seed; /**< 0: none, or the mean of several */
     size_t seeds;  /**< that this is the mean of */
-    size_t R;
-    double *means;      /**< (R) nats: of each sequence; owned */
-    double share;       /**< of big among the choices, */
-    double raw;         /**< without thresholds, */
-    double early, late; /**< in the first and in the last quarter of the positions */
+    size_t R, L;
+    double *means;            /**< (R) nats: of each sequence; owned */
+    duo_seed_loss *seed_loss; /**< (seeds) where there are several, else NULL; owned */
+    double share;             /**< of big among the choices, */
+    double raw;               /**< without thresholds, */
+    duo_estimate early, late; /**< in the first and in the last quarter of the positions */
+    double layer_share[DUO_MAX_LAYERS]; /**< (L) of big */
     double flops, tokens_per_s;
-    double accuracy, macro_f1; /**< of the choices, held against the oracle's */
-    double spread;             /**< standard deviation of the seeds' losses */
+    duo_agreement agreement; /**< of the choices with the oracle's */
 } duo_compared;
+
+/** A row of which nothing is known yet. */
+duo_compared duo_compared_empty(const char *name, size_t big, uint64_t seed);
 
 /** Losses, shares and FLOPs of a trace; the rest is left as it is. The caller frees *row with
  *  duo_compared_free. DUO_ENOMEM. */
@@ -47,10 +57,33 @@ duo_status duo_compared_measure(duo_compared *row, const duo_trace *trace,
 void duo_compared_free(duo_compared *row);
 
 /** The mean of n rows of the same sequences that differ in their seeds: of each number, and of each
- *  sequence's loss, so that its errors are those over sequences. The caller frees *mean. */
+ *  sequence's loss. The caller frees *mean. DUO_ENOMEM. */
 duo_status duo_compared_mean(duo_compared *mean, const duo_compared *const *rows, size_t n);
 
-/** Which share of the way from one mean loss to a lower one is done; NaN when there is no way. */
-double duo_share_closed(double loss, double from, double to);
+/** Standard deviation of the seeds' losses; NaN for one seed. */
+double duo_compared_spread(const duo_compared *row);
+
+/** Mean loss of a row, and of a row less another on the same sequences (NULL, or on others: NaN).
+ *  The squared error is that over sequences, paired, plus that over seeds where there are several:
+ *  seed by seed where both rows have the same ones. */
+duo_estimate duo_compared_loss(const duo_compared *row);
+duo_estimate duo_compared_less(const duo_compared *row, const duo_compared *other);
+
+/**
+ * What a mixture of the two rows with just less and just more FLOPs has at so many FLOPs: losses on
+ * the straight line between them. rows (n) are of the same sequences, in any order; those without
+ * means are passed over. *at has no means where no two rows are around `flops`. The caller frees
+ * *at. DUO_ENOMEM.
+ */
+duo_status duo_compared_at(duo_compared *at, const duo_compared *const *rows, size_t n,
+                           double flops);
+
+/**
+ * Which share of the way from the loss of one row to that of another, lowered by `gain`, a row has
+ * gone: all on the same sequences, with a jackknife error over them and that of the gain. NaN when
+ * the way is shorter than two of its standard errors.
+ */
+duo_estimate duo_share_closed(const duo_compared *row, const duo_compared *from,
+                              const duo_compared *to, duo_estimate gain);
 
 #endif

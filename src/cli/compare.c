@@ -11,7 +11,7 @@
 #include "windows.h"
 
 typedef struct compare_options {
-    const char *checkpoint, *oracle, *output, *against;
+    const char *checkpoint, *oracle, *output, *by_layer, *against;
     duo_list budgets, rows;
     duo_cli_windows windows;
     size_t batch;
@@ -32,6 +32,7 @@ typedef struct compare_run {
     duo_sequences sequences, there; /* the comparison's and the oracle's */
     duo_reference reference;
     duo_fixed patterns;
+    uint8_t *oracle_routes; /* (there.R, there.T, L) scratch: of one number of big layers */
     duo_comparison table;
 } compare_run;
 
@@ -142,20 +143,6 @@ static duo_status run_policy(const compare_run *c, const duo_model *model,
     return status;
 }
 
-static duo_compared empty_row(const char *name, size_t big, uint64_t seed)
-{
-    duo_compared row = {.big = big,
-                        .seed = seed,
-                        .seeds = 1,
-                        .raw = NAN,
-                        .tokens_per_s = NAN,
-                        .accuracy = NAN,
-                        .macro_f1 = NAN,
-                        .spread = NAN};
-    snprintf(row.name, sizeof row.name, "%s", name);
-    return row;
-}
-
 static duo_status measure(const compare_run *c, duo_compared *row, const duo_model *model,
                           const duo_sequences *sequences, const char *policy)
 {
@@ -165,6 +152,27 @@ static duo_status measure(const compare_run *c, duo_compared *row, const duo_mod
         run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
     if (status == DUO_OK)
         status = duo_compared_measure(row, &trace, sequences, &model->params.config, router);
+    duo_trace_free(&trace);
+    return status;
+}
+
+/* How far choices on the oracle's sequences are its own at one number of big layers. */
+static void hold_against_oracle(const compare_run *c, duo_compared *row, const uint8_t *routes)
+{
+    const size_t N = c->there.R * c->there.T, L = c->table.L;
+    uint8_t *oracle = c->oracle_routes;
+    for (size_t i = 0; i < N; i++)
+        memcpy(oracle + i * L, c->reference.oracle.routes + (i * (L + 1) + row->big) * L, L);
+    duo_agree(&row->agreement, routes, oracle, N, L);
+}
+
+static duo_status run_against_oracle(const compare_run *c, duo_compared *row,
+                                     const duo_model *model, const char *policy)
+{
+    duo_trace trace = {0};
+    bool router = false;
+    const duo_status status = run_policy(c, model, &c->there, policy, &trace, &router, NULL);
+    if (status == DUO_OK) hold_against_oracle(c, row, trace.routes);
     duo_trace_free(&trace);
     return status;
 }
@@ -186,40 +194,68 @@ static duo_status read_curve(const compare_run *c, duo_compared *row, const duo_
     }
     if (status == DUO_OK)
         status = duo_compared_measure(row, &trace, &c->there, &c->model->params.config, false);
+    if (status == DUO_OK && curve != &c->reference.oracle)
+        hold_against_oracle(c, row, trace.routes);
     duo_trace_free(&trace);
     return status;
+}
+
+/* The policy of the best fixed pattern. */
+static void name_pattern(const compare_run *c, char policy[160], size_t big)
+{
+    const size_t L = c->table.L, length = strlen(strcpy(policy, "pattern:"));
+    for (size_t l = 0; l < L; l++) policy[length + l] = "-SB"[c->patterns.patterns[big * L + l]];
+    policy[length + L] = '\0';
 }
 
 static duo_status measure_budget(compare_run *c, size_t big)
 {
     duo_comparison *t = &c->table;
-    char pattern[160] = "pattern:", random[48];
-    const size_t L = t->L, length = strlen(pattern);
-    for (size_t l = 0; l < L; l++) pattern[length + l] = "-SB"[c->patterns.patterns[big * L + l]];
-    pattern[length + L] = '\0';
-    snprintf(random, sizeof random, "random:%.9g", (double)big / (double)L);
-    t->fixed[big] = t->fixed_there[big] = empty_row("best fixed", big, 0);
-    t->oracle[big] = empty_row("oracle", big, 0);
-    t->free[big] = empty_row("label-free", big, 0);
+    char pattern[160], random[48];
+    name_pattern(c, pattern, big);
+    snprintf(random, sizeof random, "random:%.9g", (double)big / (double)t->L);
+    t->fixed_there[big] = duo_compared_empty("best fixed", big, 0);
+    t->oracle[big] = duo_compared_empty("oracle", big, 0);
+    t->free[big] = duo_compared_empty("label-free", big, 0);
     duo_compared *draw = &t->rows[t->n++];
-    *draw = empty_row("random", big, 0);
+    *draw = duo_compared_empty("random", big, 0);
     duo_status status = measure(c, draw, c->model, &c->sequences, random);
-    if (status == DUO_OK) status = measure(c, &t->fixed[big], c->model, &c->sequences, pattern);
+    if (status == DUO_OK) status = run_against_oracle(c, draw, c->model, random);
+    if (status == DUO_OK) status = run_against_oracle(c, &t->fixed[big], c->model, pattern);
     if (status == DUO_OK) status = measure(c, &t->fixed_there[big], c->model, &c->there, pattern);
     if (status == DUO_OK) status = read_curve(c, &t->oracle[big], &c->reference.oracle);
     if (status == DUO_OK) status = read_curve(c, &t->free[big], &c->reference.label_free);
     return status;
 }
 
+/* A router pays for itself, so that it stands between two patterns: all from the smallest budget on
+ * are measured. */
+static duo_status measure_fixed(compare_run *c)
+{
+    duo_comparison *t = &c->table;
+    size_t least = t->L;
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < t->n_budgets; i++)
+        if (t->budgets[i] < least) least = t->budgets[i];
+    for (size_t big = least; big <= t->L && status == DUO_OK; big++) {
+        char pattern[160];
+        name_pattern(c, pattern, big);
+        t->fixed[big] = duo_compared_empty("best fixed", big, 0);
+        status = measure(c, &t->fixed[big], c->model, &c->sequences, pattern);
+    }
+    return status;
+}
+
 static duo_status measure_yardsticks(compare_run *c)
 {
     duo_comparison *t = &c->table;
-    t->big = t->big_there = empty_row("all-big", t->L, 0);
-    t->small = empty_row("all-small", 0, 0);
+    t->big = t->big_there = duo_compared_empty("all-big", t->L, 0);
+    t->small = duo_compared_empty("all-small", 0, 0);
     duo_status status = duo_hindsight_measure(&t->hindsight, &c->reference, &c->there, t->L);
     if (status == DUO_OK) status = measure(c, &t->big, c->model, &c->sequences, "big");
     if (status == DUO_OK) status = measure(c, &t->big_there, c->model, &c->there, "big");
     if (status == DUO_OK) status = measure(c, &t->small, c->model, &c->sequences, "small");
+    if (status == DUO_OK) status = measure_fixed(c);
     for (size_t i = 0; i < t->n_budgets && status == DUO_OK; i++)
         status = measure_budget(c, t->budgets[i]);
     return status;
@@ -236,35 +272,14 @@ static bool without_thresholds(char raw[96], const char *policy)
     return snprintf(raw, 96, "router:raw%.80s", policy + n) < 96;
 }
 
-/* How far the choices are those of the oracle at that budget, where both have made them. */
-static duo_status hold_against_oracle(const compare_run *c, duo_compared *row,
-                                      const duo_model *model, const char *policy)
-{
-    const size_t N = c->there.R * c->there.T, L = c->table.L;
-    duo_trace own = {0}, oracle = {0};
-    duo_agreement agreement;
-    bool router = false;
-    duo_status status = run_policy(c, model, &c->there, policy, &own, &router, NULL);
-    if (status == DUO_OK) status = duo_trace_create(&oracle, &c->there, L);
-    for (size_t i = 0; i < N && status == DUO_OK; i++)
-        memcpy(oracle.routes + i * L, c->reference.oracle.routes + (i * (L + 1) + row->big) * L, L);
-    if (status == DUO_OK) {
-        duo_agree(&agreement, own.routes, oracle.routes, N, L);
-        row->accuracy = agreement.accuracy;
-        row->macro_f1 = agreement.macro_f1;
-    }
-    duo_trace_free(&own);
-    duo_trace_free(&oracle);
-    return status;
-}
-
 static duo_status measure_row(compare_run *c, const wanted_row *wanted)
 {
     duo_checkpoint *checkpoint = NULL;
     duo_model *model = NULL;
     char raw[96];
-    duo_compared *row = &c->table.rows[c->table.n++], without = empty_row("raw", wanted->big, 1);
-    *row = empty_row(wanted->name, wanted->big, wanted->seed);
+    duo_compared *row = &c->table.rows[c->table.n++],
+                 without = duo_compared_empty("raw", wanted->big, 1);
+    *row = duo_compared_empty(wanted->name, wanted->big, wanted->seed);
     duo_status status = duo_cli_open_model(wanted->checkpoint, DUO_FP32, &checkpoint, &model);
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;
@@ -275,11 +290,11 @@ static duo_status measure_row(compare_run *c, const wanted_row *wanted)
                           c->options->checkpoint);
     if (status == DUO_OK) status = measure(c, row, model, &c->sequences, policy);
     if (status == DUO_OK && without_thresholds(raw, policy)) {
-        status = measure(c, &without, model, &c->there, raw);
+        status = measure(c, &without, model, &c->sequences, raw);
         row->raw = without.share;
     }
     if (status == DUO_OK && routers && config->n_layers == c->table.L)
-        status = hold_against_oracle(c, row, model, policy);
+        status = run_against_oracle(c, row, model, policy);
     duo_compared_free(&without);
     duo_model_free(model);
     duo_checkpoint_close(checkpoint);
@@ -335,6 +350,7 @@ static duo_status open_all(compare_run *c)
 {
     const compare_options *o = c->options;
     duo_status status = duo_cli_check_output(o->output, DUO_CLI_TEXT, NULL);
+    if (status == DUO_OK) status = duo_cli_check_output(o->by_layer, DUO_CLI_TEXT, NULL);
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, DUO_FP32, &c->checkpoint, &c->model);
     if (status != DUO_OK) return status;
@@ -344,6 +360,10 @@ static duo_status open_all(compare_run *c)
     if (status == DUO_OK)
         status = duo_reference_read(o->oracle, c->model, duo_model_hash(c->model), &c->there,
                                     &c->reference, &c->patterns);
+    if (status == DUO_OK) {
+        c->oracle_routes = malloc(c->there.R * c->there.T * c->table.L);
+        if (!c->oracle_routes) status = duo_fail(DUO_ENOMEM, "no memory for the oracle's routes");
+    }
     if (status == DUO_OK)
         status = duo_cli_cut_windows(&c->sequences, NULL, &o->windows, DUO_HELD_OUT, c->checkpoint);
     return status;
@@ -360,6 +380,7 @@ static void close_all(compare_run *c)
     duo_hindsight_free(&t->hindsight);
     free(t->rows);
     free(t->fixed);
+    free(c->oracle_routes);
     duo_fixed_free(&c->patterns);
     duo_reference_free(&c->reference);
     duo_sequences_free(&c->there);
@@ -375,7 +396,9 @@ static duo_status compare(const compare_options *options, int argc, char **argv)
     if (status == DUO_OK) status = measure_rows(&c);
     if (status == DUO_OK) status = duo_comparison_print(&c.table);
     if (status == DUO_OK && options->output)
-        status = duo_comparison_write(&c.table, options->output, argc, argv);
+        status = duo_comparison_write(&c.table, options->output, false, argc, argv);
+    if (status == DUO_OK && options->by_layer)
+        status = duo_comparison_write(&c.table, options->by_layer, true, argc, argv);
     close_all(&c);
     return status;
 }
@@ -410,6 +433,9 @@ duo_status duo_cli_compare(int argc, char **argv)
         {"--rows", "N", "windows run at a time (default 8)", DUO_OPTION_SIZE, &o.batch, 1, 1e6},
         {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--output", "FILE", "write all rows tab-separated", DUO_OPTION_TEXT, &o.output, 0, 0},
+        {"--by-layer", "FILE",
+         "the same by layer: share of big, agreement with the oracle's choices, macro-F1",
+         DUO_OPTION_TEXT, &o.by_layer, 0, 0},
     };
     const duo_command command = {
         .name = "compare",

@@ -1,6 +1,7 @@
 #include "duo/compare.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,15 +42,35 @@ void duo_agree(duo_agreement *agreement, const uint8_t *routes, const uint8_t *r
 
 /* ---------------------------------------------------------------- rows */
 
-/* Share of big at the positions first .. end-1 of all sequences. */
-static double share_of_big(const uint8_t *routes, size_t R, size_t T, size_t L, size_t first,
-                           size_t end)
+static const duo_estimate unknown = {NAN, NAN};
+
+duo_compared duo_compared_empty(const char *name, size_t big, uint64_t seed)
 {
-    uint64_t big = 0;
-    for (size_t r = 0; r < R; r++)
+    duo_compared row = {.big = big,
+                        .seed = seed,
+                        .seeds = 1,
+                        .raw = NAN,
+                        .early = unknown,
+                        .late = unknown,
+                        .tokens_per_s = NAN,
+                        .agreement = {.accuracy = NAN, .macro_f1 = NAN}};
+    snprintf(row.name, sizeof row.name, "%s", name);
+    for (size_t l = 0; l < DUO_MAX_LAYERS; l++)
+        row.agreement.layer[l].accuracy = row.agreement.layer[l].macro_f1 = NAN;
+    return row;
+}
+
+/* Share of big at the positions first .. end-1; scratch (R). */
+static duo_estimate share_of_big(const uint8_t *routes, size_t R, size_t T, size_t L, size_t first,
+                                 size_t end, double *scratch)
+{
+    for (size_t r = 0; r < R; r++) {
+        uint64_t big = 0;
         for (size_t i = (r * T + first) * L; i < (r * T + end) * L; i++)
             big += routes[i] == DUO_BIG;
-    return (double)big / (double)(R * (end - first) * L);
+        scratch[r] = (double)big / (double)((end - first) * L);
+    }
+    return duo_estimate_mean(scratch, R);
 }
 
 duo_status duo_compared_measure(duo_compared *row, const duo_trace *trace,
@@ -64,18 +85,22 @@ duo_status duo_compared_measure(duo_compared *row, const duo_trace *trace,
     const duo_status status = duo_trace_summarize(&summary, trace, sequences, config, with_router);
     if (status != DUO_OK) return status;
     row->R = R;
+    row->L = L;
     row->share = summary.share[DUO_BIG];
     row->flops = summary.flops;
+    for (size_t l = 0; l < L; l++)
+        row->layer_share[l] = (double)summary.usage[l * DUO_MODULES + DUO_BIG] / (double)(R * T);
     duo_trace_summary_free(&summary);
+    row->early = share_of_big(trace->routes, R, T, L, 0, quarter, row->means);
+    row->late = share_of_big(trace->routes, R, T, L, T - quarter, T, row->means);
     duo_sequence_means(row->means, trace->loss, R, T, 1);
-    row->early = share_of_big(trace->routes, R, T, L, 0, quarter);
-    row->late = share_of_big(trace->routes, R, T, L, T - quarter, T);
     return DUO_OK;
 }
 
 void duo_compared_free(duo_compared *row)
 {
     free(row->means);
+    free(row->seed_loss);
     *row = (duo_compared){0};
 }
 
@@ -84,33 +109,171 @@ static double mean_of(const duo_compared *row)
     return duo_estimate_mean(row->means, row->R).mean;
 }
 
+static duo_status take_room(duo_compared *row)
+{
+    row->means = calloc(row->R, sizeof *row->means);
+    if (row->seeds > 1) row->seed_loss = calloc(row->seeds, sizeof *row->seed_loss);
+    if (row->means && (row->seeds == 1 || row->seed_loss)) return DUO_OK;
+    duo_compared_free(row);
+    return duo_fail(DUO_ENOMEM, "no memory for a row of the table");
+}
+
+static void add_estimate(duo_estimate *sum, duo_estimate e, double weight)
+{
+    sum->mean += weight * e.mean;
+    sum->error += weight * e.error; /* seeds share their sequences */
+}
+
 duo_status duo_compared_mean(duo_compared *mean, const duo_compared *const *rows, size_t n)
 {
-    const size_t R = rows[0]->R;
-    double squares = 0, loss = 0;
-    *mean = (duo_compared){.big = rows[0]->big, .seeds = n, .R = R, .spread = NAN};
+    const double weight = 1 / (double)n;
+    *mean = (duo_compared){.big = rows[0]->big, .seeds = n, .R = rows[0]->R, .L = rows[0]->L};
     memcpy(mean->name, rows[0]->name, sizeof mean->name);
-    mean->means = calloc(R, sizeof *mean->means);
-    if (!mean->means) return duo_fail(DUO_ENOMEM, "no memory for the means of %zu sequences", R);
-    for (size_t i = 0; i < n; i++) {
+    const duo_status status = take_room(mean);
+    for (size_t i = 0; i < n && status == DUO_OK; i++) {
         const duo_compared *row = rows[i];
-        for (size_t r = 0; r < R; r++) mean->means[r] += row->means[r] / (double)n;
-        mean->share += row->share / (double)n;
-        mean->raw += row->raw / (double)n;
-        mean->early += row->early / (double)n;
-        mean->late += row->late / (double)n;
-        mean->flops += row->flops / (double)n;
-        mean->tokens_per_s += row->tokens_per_s / (double)n;
-        mean->accuracy += row->accuracy / (double)n;
-        mean->macro_f1 += row->macro_f1 / (double)n;
-        loss += mean_of(row) / (double)n;
+        for (size_t r = 0; r < mean->R; r++) mean->means[r] += weight * row->means[r];
+        mean->share += weight * row->share;
+        mean->raw += weight * row->raw;
+        add_estimate(&mean->early, row->early, weight);
+        add_estimate(&mean->late, row->late, weight);
+        mean->flops += weight * row->flops;
+        mean->tokens_per_s += weight * row->tokens_per_s;
+        mean->agreement.accuracy += weight * row->agreement.accuracy;
+        mean->agreement.macro_f1 += weight * row->agreement.macro_f1;
+        for (size_t l = 0; l < mean->L; l++) {
+            mean->layer_share[l] += weight * row->layer_share[l];
+            mean->agreement.layer[l].accuracy += weight * row->agreement.layer[l].accuracy;
+            mean->agreement.layer[l].macro_f1 += weight * row->agreement.layer[l].macro_f1;
+        }
+        if (mean->seed_loss) mean->seed_loss[i] = (duo_seed_loss){row->seed, mean_of(row)};
     }
-    for (size_t i = 0; i < n; i++) squares += (mean_of(rows[i]) - loss) * (mean_of(rows[i]) - loss);
-    if (n > 1) mean->spread = sqrt(squares / (double)(n - 1));
+    return status;
+}
+
+/* ---------------------------------------------------------------- estimates */
+
+/* Of a seed, if the row has it among several, otherwise of the row. */
+static double loss_of_seed(const duo_compared *row, uint64_t seed)
+{
+    for (size_t i = 0; row->seed_loss && i < row->seeds; i++)
+        if (row->seed_loss[i].seed == seed) return row->seed_loss[i].loss;
+    return mean_of(row);
+}
+
+static bool has_seed(const duo_compared *row, uint64_t seed)
+{
+    for (size_t i = 0; row->seed_loss && i < row->seeds; i++)
+        if (row->seed_loss[i].seed == seed) return true;
+    return false;
+}
+
+/* Squared standard error of the mean over the row's seeds of their loss less the other's of the
+ * same seed. */
+static double paired_seed_variance(const duo_compared *row, const duo_compared *other)
+{
+    const size_t n = row->seeds;
+    double sum = 0, squares = 0;
+    if (!row->seed_loss) return 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d =
+            row->seed_loss[i].loss - (other ? loss_of_seed(other, row->seed_loss[i].seed) : 0);
+        sum += d;
+        squares += d * d;
+    }
+    return fmax(squares - sum * sum / (double)n, 0) / (double)(n - 1) / (double)n;
+}
+
+static double seed_variance(const duo_compared *row, const duo_compared *other)
+{
+    bool same = row->seeds == other->seeds;
+    for (size_t i = 0; same && row->seed_loss && i < row->seeds; i++)
+        same = has_seed(other, row->seed_loss[i].seed);
+    if (same) return paired_seed_variance(row, other);
+    return paired_seed_variance(row, NULL) + paired_seed_variance(other, NULL);
+}
+
+double duo_compared_spread(const duo_compared *row)
+{
+    return row->seed_loss ? sqrt((double)row->seeds * paired_seed_variance(row, NULL)) : NAN;
+}
+
+duo_estimate duo_compared_loss(const duo_compared *row)
+{
+    duo_estimate e = duo_estimate_mean(row->means, row->R);
+    e.error = sqrt(e.error * e.error + paired_seed_variance(row, NULL));
+    return e;
+}
+
+duo_estimate duo_compared_less(const duo_compared *row, const duo_compared *other)
+{
+    if (!other || !other->means || other->R != row->R) return unknown;
+    duo_estimate e = duo_estimate_difference(row->means, other->means, row->R);
+    e.error = sqrt(e.error * e.error + seed_variance(row, other));
+    return e;
+}
+
+/* ---------------------------------------------------------------- equal FLOPs */
+
+/* (1 - part) of one row, part of the other. */
+static duo_status mix(duo_compared *at, const duo_compared *a, const duo_compared *b, double part)
+{
+    const duo_compared *many = a->seeds >= b->seeds ? a : b;
+    *at = duo_compared_empty("mixture", a->big, 0);
+    at->R = a->R;
+    at->L = a->L;
+    at->seeds = many->seeds;
+    at->flops = (1 - part) * a->flops + part * b->flops;
+    const duo_status status = take_room(at);
+    if (status != DUO_OK) return status;
+    for (size_t r = 0; r < at->R; r++) at->means[r] = (1 - part) * a->means[r] + part * b->means[r];
+    for (size_t i = 0; at->seed_loss && i < at->seeds; i++) {
+        const uint64_t seed = many->seed_loss[i].seed;
+        at->seed_loss[i] = (duo_seed_loss){seed, (1 - part) * loss_of_seed(a, seed) +
+                                                     part * loss_of_seed(b, seed)};
+    }
     return DUO_OK;
 }
 
-double duo_share_closed(double loss, double from, double to)
+duo_status duo_compared_at(duo_compared *at, const duo_compared *const *rows, size_t n,
+                           double flops)
 {
-    return from > to ? (from - loss) / (from - to) : NAN;
+    const duo_compared *below = NULL, *above = NULL;
+    *at = duo_compared_empty("mixture", 0, 0);
+    for (size_t i = 0; i < n; i++) {
+        const duo_compared *row = rows[i];
+        if (!row->means) continue;
+        if (row->flops <= flops && (!below || row->flops > below->flops)) below = row;
+        if (row->flops >= flops && (!above || row->flops < above->flops)) above = row;
+    }
+    if (!below || !above || below->R != above->R) return DUO_OK;
+    const double way = above->flops - below->flops;
+    return mix(at, below, above, way > 0 ? (flops - below->flops) / way : 0);
+}
+
+/* ---------------------------------------------------------------- ways */
+
+duo_estimate duo_share_closed(const duo_compared *row, const duo_compared *from,
+                              const duo_compared *to, duo_estimate gain)
+{
+    const size_t n = row->R;
+    const double loss = mean_of(row), begin = mean_of(from), way = begin - mean_of(to) + gain.mean;
+    const duo_estimate paired = duo_compared_less(from, to);
+    const double error = sqrt(paired.error * paired.error + gain.error * gain.error);
+    if (!(way > 2 * error)) return unknown;
+    duo_estimate share = {(begin - loss) / way, 0};
+    double sum = 0, squares = 0;
+    for (size_t r = 0; r < n; r++) { /* all sequences but this one */
+        const double k = (double)n - 1, rest = (double)n / k;
+        const double gone = rest * (begin - loss) - (from->means[r] - row->means[r]) / k;
+        const double all = rest * (way - gain.mean) - (from->means[r] - to->means[r]) / k;
+        const double one = gone / (all + gain.mean);
+        sum += one;
+        squares += one * one;
+    }
+    const double over_sequences =
+        fmax(squares - sum * sum / (double)n, 0) * (double)(n - 1) / (double)n;
+    const double of_gain = share.mean / way * gain.error;
+    share.error = sqrt(over_sequences + of_gain * of_gain);
+    return share;
 }
