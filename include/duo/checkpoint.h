@@ -105,7 +105,8 @@ duo_hash duo_model_hash_without_routers(const duo_model *model);
  *     step-00001000.h5   the last `keep` of them
  *     stage-NAME.h5      the end of a stage: a second (hard) link to its step's file, so that it
  *                        stays when the step file is dropped
- *     best.h5            the lowest held-out loss of the stage, linked likewise
+ *     best.h5            the lowest held-out loss of the stage, linked likewise; of routers, among
+ *                        what is within a point of the budget
  *     latest             symbolic link to the newest
  *
  * One writer at a time, held by a lock on the file `lock`, which a crash cannot leave behind.

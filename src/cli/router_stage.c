@@ -5,9 +5,22 @@
 
 #include "common.h"
 
-void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_step_report *report,
-                            size_t L)
+/* Of a token, its routers included, when it takes modules with their soft shares. */
+static double expected_flops(const duo_stage_recipe *stage, const duo_step_report *report,
+                             const duo_config *config)
 {
+    double flops = duo_flops_base(config, ((double)stage->seq_len + 1) / 2);
+    flops += duo_flops_routers(config);
+    for (size_t l = 0; l < config->n_layers; l++)
+        for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
+            flops += report->soft_usage[l * DUO_MODULES + m] * duo_flops_ffn(config, m);
+    return flops;
+}
+
+void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_step_report *report,
+                            const duo_config *config)
+{
+    const size_t L = config->n_layers;
     const duo_router_terms *terms = &report->router;
     fprintf(out, ",\"budget_loss\":%.9g,\"temperature\":%.9g", terms->penalty, report->tau);
     if (stage->balance > 0) fprintf(out, ",\"balance_loss\":%.9g", terms->balance);
@@ -21,7 +34,7 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
             fprintf(out, "%s%.4f", l ? "," : "", report->soft_usage[l * DUO_MODULES + m]);
         fputs("]", out);
     }
-    fputs("}", out);
+    fprintf(out, "},\"expected_flops\":%.9g", expected_flops(stage, report, config));
     if (stage->penalty != DUO_PENALTY_LAGRANGIAN) return;
     fputs(",\"multiplier\":{", out);
     for (duo_module m = 0; m < DUO_MODULES; m++)
@@ -43,11 +56,13 @@ void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated
     fflush(stdout);
 }
 
-duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage)
+duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage,
+                                   bool *calibrated_it)
 {
     char name[DUO_NAME_MAX + 8];
     duo_calibrated calibrated;
-    if (stage->kind != DUO_STAGE_ROUTER || stage->calibrate == 0) return DUO_OK;
+    *calibrated_it = stage->kind == DUO_STAGE_ROUTER && stage->calibrate > 0;
+    if (!*calibrated_it) return DUO_OK;
     duo_calibration calibration = {.tokens = s->tokens,
                                    .windows = stage->calibrate,
                                    .T = stage->seq_len,
@@ -63,32 +78,51 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
     return DUO_OK;
 }
 
-/* ---------------------------------------------------------------- collapse */
+/* ---------------------------------------------------------------- shares */
 
-void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L)
+/* How far the share of a module is from its target at most; of shares of all tokens and layers. */
+static double largest_miss(const duo_stage_recipe *stage, const uint64_t *usage, size_t L)
 {
-    char layers[512] = "";
-    size_t constant = 0, used = 0;
     double miss = 0, share[DUO_MODULES] = {0};
     for (size_t l = 0; l < L; l++) {
         const uint64_t *u = usage + l * DUO_MODULES;
-        const uint64_t all = u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG];
+        const double all = (double)(u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG]);
+        for (duo_module m = 0; m < DUO_MODULES; m++) share[m] += (double)u[m] / all / (double)L;
+    }
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        if (stage->target[m] >= 0) miss = fmax(miss, fabs(share[m] - stage->target[m]));
+    return miss;
+}
+
+bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage, size_t L)
+{
+    return stage->kind != DUO_STAGE_ROUTER || largest_miss(stage, usage, L) <= 0.01;
+}
+
+void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,
+                              size_t *warned)
+{
+    char layers[1024] = "";
+    size_t constant = 0, used = 0;
+    bool between = false; /* is there anything to decide? */
+    if (stage->kind != DUO_STAGE_ROUTER) return;
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        between = between || (stage->target[m] > 0 && stage->target[m] < 1);
+    for (size_t l = 0; l < L; l++) {
+        const uint64_t *u = usage + l * DUO_MODULES;
         for (duo_module m = 0; m < DUO_MODULES; m++) {
-            share[m] += (double)u[m] / (double)all / (double)L;
-            if (u[m] < all) continue;
+            if (u[m] < u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG]) continue;
             constant++;
             const int n = snprintf(layers + used, sizeof layers - used, "%s%02zu (%s)",
                                    used ? ", " : "", l, duo_module_name(m));
             if (n > 0 && used + (size_t)n < sizeof layers) used += (size_t)n;
         }
     }
-    bool between = false; /* is there anything to decide? */
-    for (duo_module m = 0; m < DUO_MODULES; m++) {
-        if (stage->target[m] < 0) continue;
-        between = between || (stage->target[m] > 0 && stage->target[m] < 1);
-        miss = fmax(miss, fabs(share[m] - stage->target[m]));
-    }
-    if (between && constant > 0 && (constant == L || miss >= 0.05))
-        duo_warn("stage %s: routers have collapsed: every token takes one module in layers %s",
-                 stage->name, layers);
+    const bool collapsed =
+        2 * constant > L || (constant > 0 && largest_miss(stage, usage, L) >= 0.05);
+    if (!between || !collapsed || constant <= *warned) return;
+    *warned = constant;
+    duo_warn("stage %s: routers have collapsed: every held-out token takes one module in %zu of "
+             "%zu layers: %s",
+             stage->name, constant, L, layers);
 }

@@ -9,16 +9,23 @@
 
 /** Keys of a line of metrics, each with a comma in front. */
 void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_step_report *report,
-                            size_t L);
+                            const duo_config *config);
 
 /** At the end of a stage: set the thresholds on training text, and say on stdout what that did to
- *  the shares. Does nothing where the recipe wants none. */
-duo_status duo_cli_calibrate_stage(duo_training *training, const duo_stage_recipe *stage);
+ *  the shares. *calibrated is whether: not where the recipe wants none. */
+duo_status duo_cli_calibrate_stage(duo_training *training, const duo_stage_recipe *stage,
+                                   bool *calibrated);
 void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated,
                               duo_module_set modules);
 
-/** Warn, by layer, of routers that send every token one way, when none decides by token or the
- *  shares of held-out text, usage (L, DUO_MODULES), are 5 points or more off a target. */
-void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L);
+/** Whether shares, usage (L, DUO_MODULES), are within a point of the targets of a router stage:
+ * what spends more or less cannot be its best. True for other stages. */
+bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage, size_t L);
+
+/** Warn, by layer, of routers that send every token one way without thresholds: when most layers
+ * do, or some do and the shares are 5 points or more off a target. *warned is the number of such
+ * layers that was warned of, and is not again. */
+void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,
+                              size_t *warned);
 
 #endif

@@ -9,14 +9,21 @@
 #include "stop.h"
 #include "training.h"
 
+/* A measurement on held-out text. */
+typedef struct held_out {
+    double loss;     /* NaN: none at this step */
+    uint64_t *usage; /* (L, DUO_MODULES) */
+} held_out;
+
 /* One stage while it runs. */
 typedef struct stage_run {
     duo_training *training;
     const duo_stage_recipe *stage;
     duo_step_report report;
-    double held_out;      /* latest held-out loss; NaN: not measured at this step */
-    uint64_t *held_usage; /* (L, DUO_MODULES) */
-    double last_time;     /* of the last line of metrics */
+    held_out raw;        /* with the weights alone */
+    held_out calibrated; /* with the thresholds that a router stage sets at its end */
+    size_t constant;     /* layers without a choice that were warned of */
+    double last_time;    /* of the last line of metrics */
     uint64_t last_step;
     double interval_flops; /* since then */
     double spike;          /* of the last step, in standard deviations; 0: none */
@@ -66,14 +73,16 @@ static duo_status log_step(stage_run *r)
             r->stage->name, s->progress.tokens);
     const bool good = r->report.bad[0] == '\0'; /* JSON has no word for what is not finite */
     if (good) fprintf(out, ",\"loss\":%.9g", r->report.loss);
-    if (!isnan(r->held_out)) fprintf(out, ",\"val_loss\":%.9g", r->held_out);
+    if (!isnan(r->raw.loss)) fprintf(out, ",\"val_loss\":%.9g", r->raw.loss);
+    if (!isnan(r->calibrated.loss)) fprintf(out, ",\"calibrated_loss\":%.9g", r->calibrated.loss);
     fprintf(out, ",\"lr\":%.9g", r->report.lr);
     if (good) fprintf(out, ",\"grad_norm\":%.9g", r->report.grad_norm);
     write_bad(out, r);
     if (good && r->stage->kind == DUO_STAGE_ROUTER)
-        duo_cli_router_metrics(out, r->stage, &r->report, L);
+        duo_cli_router_metrics(out, r->stage, &r->report, &s->model->params.config);
     if (good) write_usage(out, "usage", r->report.usage, L);
-    if (!isnan(r->held_out)) write_usage(out, "val_usage", r->held_usage, L);
+    if (!isnan(r->raw.loss)) write_usage(out, "val_usage", r->raw.usage, L);
+    if (!isnan(r->calibrated.loss)) write_usage(out, "calibrated_usage", r->calibrated.usage, L);
     fprintf(out, ",\"tokens_per_s\":%.1f,\"mfu\":%.4f,\"seconds\":%.2f}\n",
             (double)(steps * r->report.tokens) / elapsed, r->interval_flops / elapsed / s->peak,
             now - s->started);
@@ -96,12 +105,12 @@ static void show_progress(const stage_run *r, double tokens_per_s)
                         (double)r->report.tokens / tokens_per_s;
     int n = snprintf(text, sizeof text, "%s %" PRIu64 "/%" PRIu64 "  loss %.4f", r->stage->name,
                      s->progress.stage_step, r->stage->steps, r->report.loss);
-    if (!isnan(r->held_out) && n > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, "  held out %.4f", r->held_out);
+    if (!isnan(r->raw.loss) && n > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, "  held out %.4f", r->raw.loss);
     if (n > 0)
         snprintf(text + n, sizeof text - (size_t)n, "  %.0f tokens/s  ETA %s", tokens_per_s,
                  duo_cli_duration(eta, left));
-    duo_cli_progress(text, !isnan(r->held_out) || r->stage->val_every == 0);
+    duo_cli_progress(text, !isnan(r->raw.loss) || r->stage->val_every == 0);
 }
 
 /* ---------------------------------------------------------------- saving */
@@ -155,16 +164,33 @@ static bool every(uint64_t step, uint64_t period)
     return period > 0 && step % period == 0;
 }
 
-static duo_status validate(stage_run *r, bool *best)
+static duo_status measure_held_out(const stage_run *r, held_out *held)
 {
     duo_training *s = r->training;
-    const duo_status status =
-        duo_trainer_validate(s->trainer, s->tokens, &r->held_out, r->held_usage);
-    if (status == DUO_OK && !isfinite(r->held_out))
+    const duo_status status = duo_trainer_validate(s->trainer, s->tokens, &held->loss, held->usage);
+    if (status == DUO_OK && !isfinite(held->loss))
         return duo_fail(DUO_ENUMBER, "stage %s, step %" PRIu64 ": held-out loss %g: not finite",
-                        r->stage->name, s->progress.step, r->held_out);
-    *best = status == DUO_OK && (s->progress.best_loss == 0 || r->held_out < s->progress.best_loss);
-    if (*best) s->progress.best_loss = r->held_out;
+                        r->stage->name, s->progress.step, held->loss);
+    return status;
+}
+
+/* At the end of a stage with thresholds it is they that count. */
+static duo_status validate(stage_run *r, bool last, bool *best)
+{
+    duo_training *s = r->training;
+    const size_t L = s->model->params.config.n_layers;
+    const held_out *counts = &r->raw;
+    bool calibrates = false;
+    duo_status status = measure_held_out(r, &r->raw);
+    if (status == DUO_OK) duo_cli_warn_of_collapse(r->stage, r->raw.usage, L, &r->constant);
+    if (status == DUO_OK && last) status = duo_cli_calibrate_stage(s, r->stage, &calibrates);
+    if (status == DUO_OK && calibrates) {
+        status = measure_held_out(r, &r->calibrated);
+        counts = &r->calibrated;
+    }
+    *best = status == DUO_OK && duo_cli_meets_budget(r->stage, counts->usage, L) &&
+            (s->progress.best_loss == 0 || counts->loss < s->progress.best_loss);
+    if (*best) s->progress.best_loss = counts->loss;
     return status;
 }
 
@@ -204,23 +230,20 @@ static duo_status one_step(stage_run *r)
     else if (status != DUO_ENUMBER || (status = skip_step(r)) != DUO_OK)
         return status;
     r->interval_flops += r->report.flops;
-    r->held_out = NAN;
+    r->raw.loss = r->calibrated.loss = NAN;
 
     const uint64_t step = s->progress.stage_step;
     const bool last = step == stage->steps;
     const double best_before = s->progress.best_loss;
     bool best = false;
-    if (last && (status = duo_cli_calibrate_stage(s, stage)) != DUO_OK) return status;
     if (every(step, stage->val_every) || last)
-        if ((status = validate(r, &best)) != DUO_OK) return status;
-    if (every(step, stage->log_every) || !isnan(r->held_out) || r->report.bad[0] || r->spike > 0) {
+        if ((status = validate(r, last, &best)) != DUO_OK) return status;
+    if (every(step, stage->log_every) || !isnan(r->raw.loss) || r->report.bad[0] || r->spike > 0) {
         const uint64_t steps = step - r->last_step;
         const double rate = (double)(steps * r->report.tokens) / (duo_cli_seconds() - r->last_time);
         if ((status = log_step(r)) != DUO_OK) return status;
         show_progress(r, rate);
     }
-    if (last && stage->kind == DUO_STAGE_ROUTER)
-        duo_cli_warn_of_collapse(stage, r->held_usage, s->recipe->model.n_layers);
     if (last) return save(r, best, true); /* or stop: the next stage builds on this file */
     if (s->progress.bad > 0) { /* these weights may be why: the checkpoint before them stays */
         s->progress.best_loss = best_before;
@@ -307,9 +330,12 @@ static void leave_stage(duo_training *s)
 static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
 {
     const size_t L = s->recipe->model.n_layers;
-    stage_run r = {.training = s, .stage = stage, .held_out = NAN};
-    r.held_usage = calloc(L * DUO_MODULES, sizeof *r.held_usage);
-    duo_status status = r.held_usage ? enter_stage(s, stage) : duo_fail(DUO_ENOMEM, "no memory");
+    const size_t counts = L * DUO_MODULES;
+    uint64_t *usage = calloc(2 * counts, sizeof *usage);
+    if (!usage) return duo_fail(DUO_ENOMEM, "no memory for the shares of %zu layers", L);
+    stage_run r = {
+        .training = s, .stage = stage, .raw = {NAN, usage}, .calibrated = {NAN, usage + counts}};
+    duo_status status = enter_stage(s, stage);
     r.last_time = duo_cli_seconds();
     r.last_step = s->progress.stage_step;
     r.saved = s->progress.step;
@@ -319,12 +345,13 @@ static duo_status run_stage(duo_training *s, const duo_stage_recipe *stage)
         s->progress.bad == 0)
         status = save(&r, false, false);
     duo_cli_progress_end();
-    if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.held_out)) {
+    if (status == DUO_OK && s->progress.stage_step == stage->steps && !isnan(r.raw.loss)) {
+        const double loss = isnan(r.calibrated.loss) ? r.raw.loss : r.calibrated.loss;
         printf("stage %s: held-out loss %.4f nats, perplexity %.3f (unigram entropy %.4f)\n",
-               stage->name, r.held_out, exp(r.held_out), duo_tokens_unigram_entropy(s->tokens));
+               stage->name, loss, exp(loss), duo_tokens_unigram_entropy(s->tokens));
         fflush(stdout); /* in order with the progress on stderr */
     }
-    free(r.held_usage);
+    free(usage);
     leave_stage(s);
     return status;
 }

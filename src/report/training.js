@@ -125,6 +125,13 @@ function routerFigures() {
     usage[0].label = 'in training, with noise';
     heldOut[0].colour = 1;
   }
+  const soft = data.runs.map((run, r) => ({
+                               colour: data.runs.length > 1 ? r : 2,
+                               dash: 3,
+                               label: data.runs.length > 1 ? `${runLabel(run)}, soft` : 'soft, in training',
+                               points: points(run, (line) => (routed(line) ? bigShare(line, 'soft_usage') : NaN))
+                             }));
+  const multiplied = (line) => (routed(line) && line.multiplier ? line.multiplier.big : NaN);
   const plain = {xLabel: 'step'};
   return [
     chartFigure(
@@ -133,11 +140,18 @@ function routerFigures() {
     chartFigure(
         'penalty', 'Budget penalty',
         {...plain, series: of((line) => line.budget_loss), yLabel: 'budget loss, unweighted'}),
+    chartFigure(
+        'multiplier', 'Multiplier of the budget',
+        {...plain, series: of(multiplied), yLabel: 'of the share of big'}),
+    chartFigure(
+        'expected-flops', 'Expected FLOPs',
+        {...plain, series: of((line) => line.expected_flops), yLabel: 'per token, by soft shares'}),
     chartFigure('router-usage', 'Share of big', {
       ...plain,
-      series: [...usage, ...heldOut, ...targetSeries()],
+      series: [...usage, ...soft, ...heldOut, ...targetSeries()],
       yLabel: 'share of (token, layer) pairs',
-      caption: 'What the routers choose, in training and on held-out text without noise.'
+      caption: 'What the routers choose, in training and on held-out text without noise, before ' +
+          'they are calibrated; soft: the mixture that is trained.'
     }),
     ...data.runs.map(
         (run, r) => usageMap(run, r, logOf(run).filter((line) => routed(line) && line.usage))),
