@@ -14,8 +14,14 @@ make_recipe 50 50 50 50 7
 cat >>tiny.conf <<'CONF'
 stage more { kind = router  steps = 50  batch_size = 6  micro_batch = 1  budget = 1  penalty = lagrangian  train = "router+small"  router_hidden = 8  router_inputs = "previous,position"  calibrate = 16  warmup = 5  log_every = 1  val_windows = 8  val_every = 10  save_every = 7 }
 stage told { kind = router  steps = 50  batch_size = 6  micro_batch = 2  router_inputs = "budget"  budget = 1  budget_max = 2  calibrate = 8  warmup = 5  log_every = 1  val_windows = 8  save_every = 7 }
+stage taught { kind = router  steps = 50  batch_size = 6  micro_batch = 2  budget = 1  teacher = "teacher.h5"  learn = gaps  language = 0.5  router_hidden = 4  balance = 0.1  z_loss = 0.01  calibrate = 8  warmup = 5  log_every = 1  val_windows = 8  save_every = 7 }
+stage whole { kind = router  steps = 50  batch_size = 6  micro_batch = 2  budget = 1  train = "all"  precision = bf16  calibrate = 8  warmup = 5  log_every = 1  val_windows = 8  save_every = 7 }
 CONF
-stages=(dense small duo router more told)
+stages=(dense small duo router more told taught whole)
+sed '/^stage small/,$d' tiny.conf >first.conf
+"$duo" train first.conf --checkpoints first >first.log 2>&1 || fail "a teacher: $(tail -1 first.log)"
+"$duo" oracle first/tiny --budget 1 --values best --training --windows 24 --output teacher.h5 \
+    >teacher.log 2>&1 || fail "a teacher: $(tail -1 teacher.log)"
 tried=0
 
 # compare FOLDER: with FOLDER.log beside it

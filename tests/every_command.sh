@@ -12,6 +12,14 @@ make_inputs() {
     train_whole --set stage.router.calibrate=8 --set stage.router.penalty=lagrangian
     mkdir -p half/tiny
     cp whole/tiny/step-00000004.h5 half/tiny # the router stage after its first step
+    {
+        echo 'name = taught'
+        sed -n '/^model/p; /^data/p' tiny.conf
+        echo 'init = "whole/tiny/stage-duo.h5"'
+        echo 'stage router { steps = 2  batch_size = 4  micro_batch = 2  budget = 1  teacher = "teacher.h5"'
+        echo '    learn = gaps  huber = 1  language = 0.5  balance = 0.1  z_loss = 0.1  train = all'
+        echo '    precision = bf16  calibrate = 4  val_windows = 4 }'
+    } >taught.conf
     head -30 text.txt >little.txt
     cp tokens.h5 again.h5
     tac text.txt >other.txt
@@ -22,10 +30,15 @@ make_inputs() {
         >choices.log 2>&1 || fail "choices: $(tail -1 choices.log)"
     "$duo" eval whole/tiny --windows 1 --seq-len 8 --policy big --json measured.json >eval.log 2>&1 ||
         fail "eval: $(tail -1 eval.log)"
+    "$duo" oracle whole/tiny/stage-duo.h5 --windows 2 --seq-len 8 --compare --fixed-windows 1 --random 2 \
+        --output compared.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
+    "$duo" oracle whole/tiny/stage-duo.h5 --windows 6 --training --budget 1 --values best \
+        --output teacher.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
 }
 
 # shellcheck disable=SC2034 # read by those who source this
-commands=(prepare train resume eval answer oracle calibrate choices generate probe report inspect seal)
+commands=(prepare train resume taught eval text answer oracle study worth compare calibrate choices generate
+    probe report inspect seal)
 
 # words_of COMMAND: its words into `words`, what it makes into `output`
 # shellcheck disable=SC2034
@@ -44,9 +57,26 @@ words_of() {
             --set stage.router.penalty=lagrangian)
         output=run/tiny/stage-router.h5
         ;;
+    taught) # a stage that learns from an oracle, with every term of its loss
+        words=(train taught.conf --checkpoints run)
+        output=run/taught/stage-router.h5
+        ;;
     eval) words=(eval whole/tiny --windows 1 --seq-len 8 --routes-out out.h5) ;;
+    text) words=(eval whole/tiny --text little.txt --windows 2 --usage out.h5) ;;
     answer) words=(eval whole/tiny --choices items.jsonl --policy big) output=out.log ;;
     oracle) words=(oracle whole/tiny --windows 1 --seq-len 8 --output out.h5) ;;
+    study)
+        words=(oracle whole/tiny --windows 1 --seq-len 8 --compare --fixed-windows 1 --random 2 --schedule 2:0
+            --tsv out.h5)
+        ;;
+    worth)
+        words=(oracle whole/tiny --windows 1 --seq-len 8 --budget 1 --values same --along router:exact:1
+            --goal label-free --output out.h5)
+        ;;
+    compare)
+        words=(compare whole/tiny/stage-duo.h5 --oracle compared.h5 --budget 1 --windows 2 --seq-len 8
+            --row plain:1:1=whole/tiny/stage-router.h5 --by-layer out.h5)
+        ;;
     calibrate) words=(calibrate whole/tiny --budget 1 --windows 1 --output out.h5) ;;
     choices)
         words=(choices held.h5 --items 2 --choices 2 --context 4 --continuation 2 --output out.h5)

@@ -55,10 +55,10 @@ damaged_runs 10000 50
 hostile 1241 160
 seal 10000 100
 memory 100000 240
-determinism 600 42
+determinism 600 56
 golden 100 15
-valgrind 12 12
-threads 12 12
+valgrind 18 18
+threads 18 18
 bad_numbers 190 19
 fuzz 14400 40'
 promise_of() {

@@ -345,11 +345,8 @@ static void write_argument(FILE *out, const char *text)
     fprintf(out, quote ? " '%s'" : " %s", text);
 }
 
-duo_status duo_comparison_write(const duo_comparison *c, const char *path, bool by_layer, int argc,
-                                char **argv)
+static duo_status compose(FILE *out, const duo_comparison *c, bool by_layer, int argc, char **argv)
 {
-    FILE *out = fopen(path, "w");
-    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
     fputs("# duo", out);
     for (int i = 0; i < argc; i++) {
         const bool breaks = strcmp(argv[i], "--row") == 0;
@@ -360,8 +357,27 @@ duo_status duo_comparison_write(const duo_comparison *c, const char *path, bool 
         fputs("\nbudget\troutes\tseed\tlayer\tbig\tagreement\tmacro_f1\n", out);
     else
         write_heading(out, c->against);
-    const duo_status status = show_all(c, true, by_layer ? write_layers : write_row, out);
-    const bool failed = ferror(out) != 0;
-    if (fclose(out) == 0 && !failed) return status;
-    return duo_fail(DUO_EIO, "%s: cannot be written", path);
+    return show_all(c, true, by_layer ? write_layers : write_row, out);
+}
+
+/* Whole or not at all. */
+duo_status duo_comparison_write(const duo_comparison *c, const char *path, bool by_layer, int argc,
+                                char **argv)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out) return duo_fail(DUO_ENOMEM, "no memory for a table");
+    duo_status status = compose(out, c, by_layer, argc, argv);
+    bool failed = ferror(out) != 0;
+    if ((fclose(out) != 0 || failed) && status == DUO_OK)
+        status = duo_fail(DUO_ENOMEM, "no memory for a table");
+    if (status == DUO_OK && !(out = fopen(path, "w")))
+        status = duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    if (status == DUO_OK) {
+        failed = fwrite(text, 1, bytes, out) != bytes;
+        if (fclose(out) != 0 || failed) status = duo_fail(DUO_EIO, "%s: cannot be written", path);
+    }
+    free(text);
+    return status;
 }
