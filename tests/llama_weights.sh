@@ -94,6 +94,40 @@ grep -q 'tie_word_embeddings is False' err.log || fail "untied: $(cat err.log)"
 rm false.hf/config.json
 "$python" "$tool" import true/tiny/stage-duo.h5 false.hf back.h5 "$duo" 2>err.log && fail 'a head'
 grep -q 'lm_head.weight has no place' err.log || fail "a head: $(cat err.log)"
+
+# Files of strangers: one line that names the file, nothing left.
+cp true.hf/model.safetensors good.safetensors
+bad_file() {
+    "$python" - "$1" <<'END' || fail "no bad file: $1"
+import json, struct, sys
+data = open("good.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+header, rest = json.loads(data[8:8 + n]), data[8 + n:]
+first = header["model.embed_tokens.weight"]
+exec(sys.argv[1])
+text = text if "text" in dir() else json.dumps(header).encode()
+out = (struct.pack("<Q", length if "length" in dir() else len(text)) + text + rest)
+open("true.hf/model.safetensors", "wb").write(out[:cut] if "cut" in dir() else out)
+END
+    (ulimit -v 4000000; OPENBLAS_NUM_THREADS=1 "$python" "$tool" import true/tiny/stage-duo.h5 true.hf back.h5 "$duo") 2>err.log &&
+        fail "taken: $1"
+    [ "$(wc -l <err.log)" = 1 ] && grep -qF -e "llama_weights: true.hf/model.safetensors: $2" err.log ||
+        fail "$1: $(cat err.log)"
+}
+bad_file 'cut = 0' 'is no safetensors file: its header does not fit'
+bad_file 'cut = 7' 'is no safetensors file: its header does not fit'
+bad_file 'cut = 40' 'is no safetensors file: its header does not fit'
+bad_file 'length = 1 << 60' 'is no safetensors file: its header does not fit'
+bad_file 'text = b"[" * 100000' 'is no safetensors file: its header is not JSON'
+bad_file 'text = b"[1, 2]"' 'is no safetensors file: its header is not JSON'
+bad_file 'text = bytes([0xff] * 9)' 'is no safetensors file: its header is not JSON'
+bad_file 'header["model.embed_tokens.weight"] = 3' 'model.embed_tokens.weight lacks a type'
+bad_file 'first["shape"] = [-1, 4]' 'model.embed_tokens.weight lacks a type'
+bad_file 'first["shape"] = [1 << 40, 1 << 40]' 'model.embed_tokens.weight has '
+bad_file 'first["data_offsets"] = [0, 1 << 50]' 'model.embed_tokens.weight lies outside the file'
+bad_file 'first["data_offsets"].reverse()' 'model.embed_tokens.weight lies outside the file'
+bad_file 'first["data_offsets"][1] -= 4' 'model.embed_tokens.weight has '
+bad_file 'first["dtype"] = "I8"' 'model.embed_tokens.weight is I8, not one of'
 rm true.hf/model.safetensors
 "$python" "$tool" import true/tiny/stage-duo.h5 true.hf back.h5 "$duo" 2>err.log && fail 'no tensors'
 grep -q 'no tensor model.embed_tokens.weight' err.log || fail "no tensors: $(cat err.log)"

@@ -14,6 +14,7 @@ Duo turns neighbouring channels by a position's angle, Hugging Face the two halv
 queries and keys change their places.
 """
 import json
+import math
 import pathlib
 import shutil
 import struct
@@ -84,16 +85,48 @@ def export(checkpoint, folder):
     print(f"{folder}: {len(header)} tensors")
 
 
+def bad(path, what):
+    sys.exit(f"llama_weights: {path}: {what}")
+
+
+def is_sizes(value, n=None):
+    return isinstance(value, list) and n in (None, len(value)) and \
+        all(type(size) is int and 0 <= size < 1 << 60 for size in value)
+
+
+def read_header(path):
+    """The tensors that a file says it has, each within the file, and where its data begins."""
+    room = path.stat().st_size - 8
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if room >= 0 else 0
+        if not 2 <= length <= min(room, 100 << 20):
+            bad(path, "is no safetensors file: its header does not fit")
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError):
+            header = None
+    if not isinstance(header, dict):
+        bad(path, "is no safetensors file: its header is not JSON")
+    header.pop("__metadata__", None)
+    for name, about in header.items():
+        if not isinstance(about, dict) or not is_sizes(about.get("shape")) or \
+                not is_sizes(about.get("data_offsets"), 2) or not isinstance(about.get("dtype"), str):
+            bad(path, f"{name} lacks a type, a shape or its place")
+        if not about["data_offsets"][0] <= about["data_offsets"][1] <= room - length:
+            bad(path, f"{name} lies outside the file")
+    return header, 8 + length
+
+
 def read_tensors(folder):
     """All tensors of a folder by name, read when they are asked for."""
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
+        header, base = read_header(path)
         for name, about in header.items():
-            if name != "__metadata__":
-                found[name] = (path, 8 + length, about)
+            if name in found:
+                bad(path, f"{name} is in {found[name][0]} too")
+            found[name] = (path, base, about)
     return found
 
 
@@ -102,8 +135,10 @@ def tensor_of(found, name):
         sys.exit(f"llama_weights: no tensor {name} in the folder's safetensors")
     path, base, about = found[name]
     if about["dtype"] not in TYPES:
-        sys.exit(f"llama_weights: {path}: {name} is {about['dtype']}, not one of {', '.join(TYPES)}")
+        bad(path, f"{name} is {about['dtype']}, not one of {', '.join(TYPES)}")
     begin, end = about["data_offsets"]
+    if math.prod(about["shape"]) * np.dtype(TYPES[about["dtype"]]).itemsize != end - begin:
+        bad(path, f"{name} has {end - begin} bytes for a shape of {about['shape']}")
     raw = np.fromfile(path, TYPES[about["dtype"]], offset=base + begin,
                       count=(end - begin) // np.dtype(TYPES[about["dtype"]]).itemsize)
     if about["dtype"] == "BF16":
