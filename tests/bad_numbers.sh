@@ -46,6 +46,17 @@ check test "$(grep -c 'the step is skipped' none.log)" -eq 0
 check refused stops anomaly "${wild[@]}" --detect-anomaly
 check grep -Eq ': (layer [01], |final norm|embedding|logits|loss)' anomaly.log
 
+# Routers under a multiplier likewise, which only good steps move.
+sed '/^stage dense/d' tiny.conf >router.conf
+echo 'stage duo { steps = 1  batch_size = 4 }
+stage router { steps = 60  batch_size = 4  budget = 1  penalty = lagrangian  log_every = 1 }' >>router.conf
+routers() { "$duo" train router.conf --checkpoints router "${@//dense/router}" >router.log 2>&1; }
+check refused routers "${wild[@]}"
+check grep -q 'stage router, step .* not finite; 6 steps in a row$' router.log
+check test "$(grep -c '"bad":' router/tiny/metrics.jsonl)" -eq 5
+check refused routers "${wild[@]}" --resume
+check grep -q 'not finite; 6 steps in a row$' router.log
+
 # With one: it ends, and the same way when it is stopped while numbers are bad.
 wild+=(--set stage.dense.rollback_lr=0.01)
 check stops back "${wild[@]}"
