@@ -33,6 +33,41 @@ START_TEST(every_penalty_leads_to_the_target)
 }
 END_TEST
 
+/* Without a penalty on the whole, each layer is held to the target on its own. */
+START_TEST(balance_holds_every_layer_to_the_target)
+{
+    for (int balanced = 0; balanced < 2; balanced++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.alpha = 0;
+        stage.balance = balanced ? 20 : 0;
+        run r = start(&stage, 1);
+        step(&r, 100);
+        double off = 0;
+        for (size_t l = 0; l < 2; l++)
+            off = fmax(off, fabs(r.report.soft_usage[l * DUO_MODULES + DUO_BIG] - 0.3));
+        ck_assert_msg(balanced ? off < 0.07 : off > 0.12, "balance %d: %g off", balanced, off);
+        stop(&r);
+    }
+}
+END_TEST
+
+START_TEST(a_z_loss_keeps_logits_small)
+{
+    double z[2];
+    for (int kept = 0; kept < 2; kept++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.z_loss = kept;
+        run r = start(&stage, 1);
+        random_model(r.model, 3);
+        duo_model_repack(r.model, DUO_ALL_GROUPS);
+        step(&r, 60);
+        z[kept] = r.report.router.z;
+        stop(&r);
+    }
+    ck_assert_msg(z[1] < 0.5 * z[0], "z %g with it, %g without", z[1], z[0]);
+}
+END_TEST
+
 /* lambda += dual_lr (P - t), with the share that the step had. */
 START_TEST(multipliers_ascend)
 {
@@ -358,6 +393,33 @@ START_TEST(routers_learn_what_choices_are_worth)
 }
 END_TEST
 
+/* What gaps of more than huber times the unit weigh grows no longer with their square. */
+START_TEST(huber_bounds_what_a_token_pulls)
+{
+    double loss[2];
+    for (int bounded = 0; bounded < 2; bounded++) {
+        int32_t tokens[TAUGHT * (T + 1)];
+        uint8_t routes[CHOICES];
+        float values[CHOICES * DUO_MODULES];
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        strcpy(stage.teacher, "routes.h5");
+        stage.learn = DUO_LEARN_GAPS;
+        stage.teach = 1;
+        stage.huber = bounded ? 0.1 : 0;
+        run r = start(&stage, 1);
+        duo_teacher teacher = make_teacher(&r, tokens, routes);
+        make_values(tokens, routes, values);
+        teacher.values = values;
+        teacher.unit = 0.01;
+        ok(duo_trainer_teach(r.trainer, &teacher));
+        step(&r, 1);
+        loss[bounded] = r.report.router.teacher;
+        stop(&r);
+    }
+    ck_assert_msg(loss[1] < 0.1 * loss[0] && loss[1] > 0, "%g, bounded %g", loss[0], loss[1]);
+}
+END_TEST
+
 /* Agreement in a first step whose teacher knows only the values of some rows, a bit each. */
 static double agreement(unsigned known)
 {
@@ -426,6 +488,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         every_penalty_leads_to_the_target,
+        balance_holds_every_layer_to_the_target,
+        a_z_loss_keeps_logits_small,
         multipliers_ascend,
         wanted_flops_out_of_reach_are_refused,
         what_a_router_stage_trains,
@@ -437,6 +501,7 @@ int main(void)
         routers_learn_from_a_teacher,
         a_teacher_is_read_from_its_first_row_in_every_stage,
         routers_learn_what_choices_are_worth,
+        huber_bounds_what_a_token_pulls,
         agreement_is_over_what_is_taught,
         labels_and_units_by_hand,
         a_teacher_of_other_lengths_is_refused,
