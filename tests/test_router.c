@@ -79,10 +79,13 @@ START_TEST(gradients_of_every_penalty_match_differences)
 {
     const duo_module_set sets[] = {TWO, ALL_MODULES};
     for (size_t s = 0; s < 2; s++)
-        for (duo_penalty penalty = DUO_PENALTY_SQUARED; penalty <= DUO_PENALTY_LAGRANGIAN;
-             penalty++) {
-            fixture f = make_router(sets[s], 0, 0, false);
+        for (int i = 0; i <= 2 * DUO_PENALTY_LAGRANGIAN + 1; i++) {
+            const duo_penalty penalty = (duo_penalty)(i / 2);
+            const bool told = i % 2 == 1; /* a budget of its own for each sequence */
+            if (told && penalty == DUO_PENALTY_LAGRANGIAN) continue;
+            fixture f = make_router(sets[s], 0, told ? 1u << DUO_INPUT_BUDGET : 0, false);
             use_gumbel(&f, false);
+            if (told) f.routing.budgets = budgets;
             f.routing.loss = (duo_router_loss){.penalty = penalty,
                                                .alpha = 5,
                                                .target = {s ? 0.05 : -1.0, -1.0, 0.1},
