@@ -6,10 +6,11 @@
 # RUN is a run folder with a stage-duo.h5 and a recipe.conf, as checkpoints/paper-mini. Each router is
 # a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there,
 # and resumed when it was stopped; so are what an oracle finds and what routers are taught by. The
-# table is made by `duo compare` of all of them and goes to RUN/routers.tsv.
+# tables are made by `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
 #
 #   plain       the paper's: linear, soft Gumbel-softmax, squared budget loss
-#   hard        the same with straight-through choices
+#   exact       the same routers, with the same number of big layers for every token
+#   hard        plain, with straight-through choices
 #   hinge, flops, lagrangian     other penalties
 #   balance     every layer held to the budget on its own
 #   hidden      a hidden layer of 64
@@ -25,6 +26,7 @@
 #   mixture     plain, and the teacher's loss beside it
 #   rounds, rounds-free          on-policy: what each own choice is worth, learn, again; from random routes on
 #   small, all  modules trained along
+#   dense       no routers: a model with one FFN that costs the budget, trained as the base was
 #
 # Settings from the environment: DUO (the program), STEPS (300) of a router, LR (1e-2), BATCH (16),
 # TEACHER_WINDOWS (64) of teachers, ROUNDS (3) of on-policy labels, each for its share of STEPS and on
@@ -36,7 +38,7 @@ shopt -s inherit_errexit
 
 run=${1%/}
 read -ra budgets <<<"${2:-4}"
-read -ra variants <<<"${3:-plain hard hinge flops lagrangian hidden inputs start start-hidden told teacher-free gap-free rounds}"
+read -ra variants <<<"${3:-plain exact hard hinge flops lagrangian hidden inputs start start-hidden told teacher-free gap-free rounds}"
 read -ra seeds <<<"${4:-1}"
 duo=${DUO:-build/src/cli/duo}
 steps=${STEPS:-300}
@@ -118,6 +120,23 @@ stage() {
     "$duo" train "$work/router.conf" --checkpoints "$folder" --auto-resume >&2
 }
 
+# dense_model RUN_NAME BUDGET SEED: the base's stages, all dense, with one FFN of the budget's FLOPs
+dense_model() {
+    [ -e "$folder/$1/stage-duo.h5" ] && return
+    awk -v name="$1" -v seed="$3" -v k="$2" '
+        /^(name|seed|init) = / { next }
+        /^stage / && ended { exit }
+        /^stage duo / { ended = 1 }
+        $1 == "n_layers" { layers = $3 }
+        $1 == "d_big" { big = $3; next }
+        $1 == "d_small" { printf "    d_big = %d\n", $3 + (big - $3) * k / layers + 0.5 }
+        $1 == "kind" { print "    kind = dense"; next }
+        $1 ~ /^p_/ { next }
+        { print }
+        END { printf "name = \"%s\"\nseed = %d\n", name, seed }' "$run/recipe.conf" >"$work/dense.conf"
+    "$duo" train "$work/dense.conf" --checkpoints "$folder" --auto-resume >&2
+}
+
 # on_policy VARIANT BUDGET SEED RUN_NAME: each round learns what the choices of the one before it were worth
 on_policy() {
     local from=$base along labels trained layers round
@@ -154,7 +173,18 @@ for seed in "${seeds[@]}"; do
                 policy=router:$budget
                 trained_for=${budgets[0]}
             fi
+            file=stage-router.h5
             case $variant in
+            exact)
+                trained=$name-plain-b$budget-s$seed
+                policy=router:exact:$budget
+                stage "$trained" "$budget" "$seed" "$base" "$steps" " "
+                ;;
+            dense)
+                dense_model "$trained" "$budget" "$seed"
+                file=stage-duo.h5
+                policy=big
+                ;;
             rounds | rounds-free) on_policy "$variant" "$budget" "$seed" "$trained" ;;
             *)
                 if ! [ -e "$folder/$trained/stage-router.h5" ]; then
@@ -163,7 +193,7 @@ for seed in "${seeds[@]}"; do
                 fi
                 ;;
             esac
-            rows+=(--row "$variant:$budget:$seed=$folder/$trained/stage-router.h5@$policy")
+            rows+=(--row "$variant:$budget:$seed=$folder/$trained/$file@$policy")
         done
     done
 done
@@ -171,4 +201,4 @@ for row in ${ROWS:-}; do rows+=(--row "$row"); done
 asked=()
 for budget in "${budgets[@]}"; do asked+=(--budget "$budget"); done
 "$duo" compare "$base" --oracle "$run/oracle.h5" --windows "${WINDOWS:-256}" "${asked[@]}" \
-    "${rows[@]}" --output "$run/routers.tsv"
+    "${rows[@]}" --output "$run/routers.tsv" --by-layer "$run/routers-layers.tsv"
