@@ -35,6 +35,8 @@ says 1 'stage.dense is not there any more, but that stage is over' \
     train renamed.conf --checkpoints mid --resume
 says 1 'stage.dense.lr was 0.0006 and is 0.5, but that stage is over' \
     train tiny.conf --checkpoints end --resume --set stage.dense.lr=0.5
+says 1 'stage router has begun, and would train other weights now: stage.router.train was router and is all' \
+    "${go_on[@]}" --set stage.router.train=all
 cmp -s whole/tiny/recipe.conf mid/tiny/recipe.conf || fail 'a refused recipe was kept'
 cp -r mid watched
 says 0 'stage.dense.val_every was 10 and is 5' \

@@ -81,14 +81,25 @@ static duo_status check_changes(const duo_training *s, const duo_checkpoint *fro
         progress->stage < before->n_stages &&
         progress->stage_step >= before->stages[progress->stage].steps)
         changes.stages_over++;
-    if (status == DUO_OK)
+    bool same_weights = true;
+    if (status == DUO_OK) {
         duo_recipe_changes(before, s->recipe, add_change, &changes);
-    else
+        if (progress->stage < before->n_stages && progress->stage_step > 0)
+            same_weights =
+                duo_stage_trains(&before->stages[progress->stage]) == duo_stage_trains(stage);
+    } else {
         duo_warn("%s", duo_message());
+    }
     duo_recipe_free(before);
     if (changes.over[0])
         return duo_fail(DUO_EINVAL, "%s: %s, but that stage is over; resume with the run's recipe",
                         path, changes.over);
+    if (!same_weights)
+        return duo_fail(
+            DUO_EINVAL,
+            "%s: stage %s has begun, and would train other weights now: %s; resume with "
+            "the run's recipe",
+            path, stage->name, changes.text);
     if (progress->stage_step > stage->steps)
         return duo_fail(DUO_EINVAL,
                         "%s: stands at step %" PRIu64 " of stage %s, which has %" PRIu64
