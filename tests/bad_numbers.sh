@@ -46,7 +46,7 @@ check test "$(grep -c 'the step is skipped' none.log)" -eq 0
 check refused stops anomaly "${wild[@]}" --detect-anomaly
 check grep -Eq ': (layer [01], |final norm|embedding|logits|loss)' anomaly.log
 
-# Routers under a multiplier likewise, which only good steps move.
+# Routers under a multiplier likewise.
 sed '/^stage dense/d' tiny.conf >router.conf
 echo 'stage duo { steps = 1  batch_size = 4 }
 stage router { steps = 60  batch_size = 4  budget = 1  penalty = lagrangian  log_every = 1 }' >>router.conf

@@ -37,6 +37,8 @@ says 1 'stage.dense.lr was 0.0006 and is 0.5, but that stage is over' \
     train tiny.conf --checkpoints end --resume --set stage.dense.lr=0.5
 says 1 'stage router has begun, and would train other weights now: stage.router.train was router and is all' \
     "${go_on[@]}" --set stage.router.train=all
+says 1 'would train other weights now: stage.router.router_hidden was 0 and is 5' \
+    "${go_on[@]}" --set stage.router.router_hidden=5
 cmp -s whole/tiny/recipe.conf mid/tiny/recipe.conf || fail 'a refused recipe was kept'
 cp -r mid watched
 says 0 'stage.dense.val_every was 10 and is 5' \

@@ -43,9 +43,15 @@ cmp -s <(sed '/^#/d; s/\t.*//' runs/base/routers-layers.tsv | sort -u) <(printf 
     fail "by layer: $(cut -f 1 runs/base/routers-layers.tsv | sort | uniq -c)"
 
 # Again: nothing is trained, and the table is the same but for the speed.
+without_rate() {
+    awk -F'\t' -v OFS='\t' '$1 == "budget" { for (i = 1; i <= NF; i++) if ($i == "tokens_per_s") n = i }
+        n { $n = "" } { print }' $table
+}
 touch mark
+without_rate >before.tsv
 "$script" runs/base "1 2" "${variants//$'\n'/ }" "1 2" >second.log 2>&1 || fail "again: $(tail -3 second.log)"
 [ -z "$(find runs -name 'stage-*.h5' -newer mark)" ] || fail "trained again: $(find runs -newer mark)"
+without_rate | cmp -s - before.tsv || fail 'another table'
 "$script" runs/base 1 none >none.log 2>&1 && fail 'a variant that there is not'
 grep -q '^compare_routers: no variant none' none.log || fail "$(tail -1 none.log)"
 echo "compare_routers: $(echo $variants | wc -w) kinds"

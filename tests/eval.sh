@@ -2,7 +2,7 @@
 # The command eval: texts and domains, and what cannot be asked for together.
 # Usage: eval.sh DUO MAKE_CHECKPOINT
 set -u
-duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
+duo=$(realpath "$1") make_checkpoint=$(realpath "$2") seeds=$(realpath "$(dirname "$0")/fuzz/seeds")
 . "$(dirname "$0")/says.sh"
 
 make_texts
@@ -44,8 +44,19 @@ head -c 7 held_out.txt >few.txt
 measure --text few.txt
 says 1 'duo: few.txt: its 5 tokens are less than --seq-len 32' eval m.h5 --text few.txt --seq-len 32
 
+head -c 9 held_out_code.txt >little_code.txt
+"$duo" prepare --output short.h5 --tokenizer tokens.h5 --domain prose --input text.txt --held-out held_out.txt \
+    --domain code --input code.txt --held-out little_code.txt >log 2>&1 || fail "$(cat log)"
+says 1 'duo: short.h5: domain code holds no held-out window of 33 tokens' eval m.h5 --tokens short.h5 --by-domain
+[ -s out ] && fail "a table of some domains: $(cat out)"
+
 : >empty.txt
 says 1 'duo: empty.txt: is empty' eval m.h5 --text empty.txt
+# A tokenizer without marks: a text of one token has none to predict.
+LC_ALL=C sed 's/<s>/<x>/; s/<\/s>/<\/x>/' "$seeds/tokenizer/plain.model" >unmarked.model
+"$make_checkpoint" unmarked.h5 tokenizer=unmarked.model max_seq=32 || exit 1
+printf a >one.txt
+says 1 'duo: one.txt: is a single token, with none to predict' eval unmarked.h5 --text one.txt
 printf 'the \377' >bytes.txt
 says 1 'duo: bytes.txt: byte 4 of the text: not UTF-8' eval m.h5 --text bytes.txt
 says 1 'duo: none.txt: No such file or directory' eval m.h5 --text none.txt

@@ -183,4 +183,10 @@ said 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --ou
 said 2 '--output is missing' calibrate checkpoints/plain --budget 2
 said 2 "--row: 'plain=x' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]" \
     compare checkpoints/base --oracle held-all.h5 --budget 2 --row plain=x
+said 2 '--row: plain:2:1 is given twice' compare checkpoints/base --oracle held-all.h5 --budget 2 \
+    --row plain:2:1=checkpoints/plain --row plain:2:01=checkpoints/taught
+said 2 "--row: random:2:7=checkpoints/plain: the table has a row 'random' of its own" \
+    compare checkpoints/base --oracle held-all.h5 --budget 2 --row random:2:7=checkpoints/plain
+said 2 '--output and --by-layer name one file' \
+    compare checkpoints/base --oracle held-all.h5 --budget 2 --output one.tsv --by-layer one.tsv
 said 1 'own.h5: ' compare checkpoints/base --oracle own.h5 --budget 2

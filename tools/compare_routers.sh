@@ -32,7 +32,7 @@
 # TEACHER_WINDOWS (64) of teachers, ROUNDS (3) of on-policy labels, each for its share of STEPS and on
 # ROUND_WINDOWS (128) by VALUES (same, or best), ORACLE_WINDOWS (16) and WINDOWS (256), both held-out,
 # of the oracle and of the table, KEYS (further keys of every router stage), ROWS (further rows of
-# duo compare, as "dense:6:1=checkpoints/dense/stage-dense.h5").
+# duo compare, as "wide:6:1=checkpoints/wide/stage-dense.h5").
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -123,6 +123,10 @@ stage() {
 # dense_model RUN_NAME BUDGET SEED: the base's stages, all dense, with one FFN of the budget's FLOPs
 dense_model() {
     [ -e "$folder/$1/stage-duo.h5" ] && return
+    if grep -q '^init = "."' "$run/recipe.conf"; then
+        echo "compare_routers: $run began from other weights; a dense model of as much training is not made" >&2
+        return 1
+    fi
     awk -v name="$1" -v seed="$3" -v k="$2" '
         /^(name|seed|init) = / { next }
         /^stage / && ended { exit }

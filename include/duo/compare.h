@@ -37,7 +37,9 @@ typedef struct duo_compared {
     size_t seeds;  /**< that this is the mean of */
     size_t R, L;
     double *means;            /**< (R) nats: of each sequence; owned */
-    duo_seed_loss *seed_loss; /**< (seeds) where there are several, else NULL; owned */
+    double seed_variance;     /**< squared standard error of the mean over seeds; 0: one seed */
+    duo_seed_loss *seed_loss; /**< (seeds), or NULL: one, or others in each part of a
+                                  mixture; owned */
     double share;             /**< of big among the choices, */
     double raw;               /**< without thresholds, */
     duo_estimate early, late; /**< in the first and in the last quarter of the positions */
@@ -80,8 +82,8 @@ duo_status duo_compared_at(duo_compared *at, const duo_compared *const *rows, si
 
 /**
  * Which share of the way from the loss of one row to that of another, lowered by `gain`, a row has
- * gone: all on the same sequences, with a jackknife error over them and that of the gain. NaN when
- * the way is shorter than two of its standard errors.
+ * gone: all on the same sequences, with a jackknife error over them, that over seeds and that of
+ * the gain. NaN when the way is shorter than two of its standard errors.
  */
 duo_estimate duo_share_closed(const duo_compared *row, const duo_compared *from,
                               const duo_compared *to, duo_estimate gain);

@@ -25,6 +25,8 @@ size_t duo_module_count(duo_module_set set);
 size_t duo_module_codes(duo_module codes[DUO_MODULES], duo_module_set set);
 /** B or b: big, S or s: small, -: skip; false for any other letter. */
 bool duo_module_of_letter(duo_module *module, char letter);
+/** B, S or -. */
+char duo_module_letter(duo_module module);
 /** "small,big": names in ascending code, at most 16 bytes with the NUL. Returns text. */
 char *duo_module_set_text(char text[16], duo_module_set set);
 /** Reads that form; false for an unknown or repeated name. */
@@ -57,7 +59,7 @@ typedef enum duo_penalty {
     DUO_PENALTY_LAGRANGIAN
 } duo_penalty;
 
-/** Ids of a vocabulary at most, in a model and in a file. */
+/** At most: ids of a vocabulary, in a model and in a file, and layers. */
 enum { DUO_VOCAB_MAX = 1 << 24, DUO_MAX_LAYERS = 128 };
 
 typedef enum duo_arch { DUO_ARCH_LLAMA } duo_arch;

@@ -142,8 +142,8 @@ void duo_tokens_window(const duo_tokens *tokens, duo_split split, int domain, si
                        int32_t *out);
 
 /** Windows first .. first+rows-1 of n that are spread evenly over those of a split in a domain, or
- *  in all (-1): 1 <= n <= duo_tokens_windows. Rows beyond the last window repeat it. out (rows,
- * T+1). */
+ *  in all (-1): 1 <= n <= duo_tokens_windows. Rows beyond the last window repeat it. out is
+ *  (rows, T+1). */
 void duo_tokens_spread(const duo_tokens *tokens, duo_split split, int domain, size_t T, size_t n,
                        size_t first, size_t rows, int32_t *out);
 

@@ -133,7 +133,7 @@ typedef struct duo_model {
 } duo_model;
 
 /** A model with all weights zero, of a config that duo_config_check lets pass. DUO_ENOMEM; the
- * caller frees *model. */
+ *  caller frees *model. */
 duo_status duo_model_create(duo_model **model, const duo_config *config);
 void duo_model_free(duo_model *model);
 

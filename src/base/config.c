@@ -23,6 +23,11 @@ size_t duo_module_codes(duo_module codes[DUO_MODULES], duo_module_set set)
     return n;
 }
 
+char duo_module_letter(duo_module module)
+{
+    return "-SB"[module];
+}
+
 bool duo_module_of_letter(duo_module *module, char letter)
 {
     static const char letters[] = "-SsBb";

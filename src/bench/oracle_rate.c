@@ -23,7 +23,7 @@ typedef struct search {
     duo_budget *schedule; /* (T) */
     duo_trace trace;
     duo_reference reference;
-    uint8_t pattern[128];
+    uint8_t pattern[DUO_MAX_LAYERS];
     double spent;
     bool in_reference;
     duo_status status;

@@ -5,6 +5,7 @@
 #include "bench_internal.h"
 #include "duo/arena.h"
 #include "duo/rng.h"
+#include "duo/sizes.h"
 
 /* The three products of a linear layer. */
 typedef enum direction { FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT } direction;
@@ -29,11 +30,6 @@ static size_t all_rows(const linear_case *c)
     return c->routed ? 2 * c->rows : c->rows;
 }
 
-static size_t most_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 static void lay_out(linear *l, duo_arena *arena)
 {
     const linear_case *c = &l->is;
@@ -46,7 +42,7 @@ static void lay_out(linear *l, duo_arena *arena)
         l->weight.forward = duo_arena_take(arena, duo_pack_forward_bytes(&l->weight), 1);
     if (c->packed && c->direction == BACKWARD_INPUT)
         l->weight.backward = duo_arena_take(arena, duo_pack_backward_bytes(&l->weight), 1);
-    const size_t longest = most_of(c->rows, most_of(c->O, c->I));
+    const size_t longest = duo_max(c->rows, duo_max(c->O, c->I));
     l->projected = DUO_TAKE(arena, double, longest);
     l->signs = DUO_TAKE(arena, double, longest);
 }
@@ -149,7 +145,7 @@ static void fill(linear *l)
         const duo_random4 r = duo_random(1, DUO_RNG_TEST, (duo_place){.step = i, .row = 4});
         l->rows[i] = (uint32_t)(2 * i + r.word[0] % 2);
     }
-    for (size_t i = 0; i < most_of(c->O, c->I); i++) {
+    for (size_t i = 0; i < duo_max(c->O, c->I); i++) {
         const duo_random4 r = duo_random(1, DUO_RNG_TEST, (duo_place){.step = i, .row = 5});
         l->signs[i] = r.word[0] % 2 ? 1.0 : -1.0;
     }

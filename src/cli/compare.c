@@ -204,7 +204,8 @@ static duo_status read_curve(const compare_run *c, duo_compared *row, const duo_
 static void name_pattern(const compare_run *c, char policy[160], size_t big)
 {
     const size_t L = c->table.L, length = strlen(strcpy(policy, "pattern:"));
-    for (size_t l = 0; l < L; l++) policy[length + l] = "-SB"[c->patterns.patterns[big * L + l]];
+    for (size_t l = 0; l < L; l++)
+        policy[length + l] = duo_module_letter((duo_module)c->patterns.patterns[big * L + l]);
     policy[length + L] = '\0';
 }
 
@@ -228,8 +229,8 @@ static duo_status measure_budget(compare_run *c, size_t big)
     return status;
 }
 
-/* A router pays for itself, so that it stands between two patterns: all from the smallest budget on
- * are measured. */
+/* A router pays for itself and may miss its budget a little, so that it stands between two
+ * patterns: all from just below the least budget on are measured. */
 static duo_status measure_fixed(compare_run *c)
 {
     duo_comparison *t = &c->table;
@@ -237,6 +238,7 @@ static duo_status measure_fixed(compare_run *c)
     duo_status status = DUO_OK;
     for (size_t i = 0; i < t->n_budgets; i++)
         if (t->budgets[i] < least) least = t->budgets[i];
+    if (least > 0) least--;
     for (size_t big = least; big <= t->L && status == DUO_OK; big++) {
         char pattern[160];
         name_pattern(c, pattern, big);
@@ -311,6 +313,26 @@ static duo_status check_against(const compare_options *o)
     return duo_fail(DUO_EUSAGE, "--against: no --row has the name '%s'", o->against);
 }
 
+/* Row i has a name, budget and seed of its own. */
+static duo_status check_name(const compare_run *c, const wanted_row *row, size_t i)
+{
+    static const char *const taken[] = {"random",     "best fixed", "oracle",
+                                        "label-free", "all-big",    "all-small"};
+    const duo_list *rows = &c->options->rows;
+    wanted_row other;
+    for (size_t k = 0; k < sizeof taken / sizeof *taken; k++)
+        if (strcmp(row->name, taken[k]) == 0)
+            return duo_fail(DUO_EUSAGE, "--row: %s: the table has a row '%s' of its own",
+                            rows->text[i], row->name);
+    for (size_t k = 0; k < i; k++) {
+        read_row(&other, rows->text[k], c->table.L);
+        if (strcmp(row->name, other.name) == 0 && row->big == other.big && row->seed == other.seed)
+            return duo_fail(DUO_EUSAGE, "--row: %s:%zu:%llu is given twice", row->name, row->big,
+                            (unsigned long long)row->seed);
+    }
+    return DUO_OK;
+}
+
 static duo_status measure_rows(compare_run *c)
 {
     const duo_list *rows = &c->options->rows;
@@ -321,6 +343,7 @@ static duo_status measure_rows(compare_run *c)
         if (status == DUO_OK && !has_budget(&c->table, wanted.big))
             status = duo_fail(DUO_EUSAGE, "--row: %s: there is no --budget %zu", rows->text[i],
                               wanted.big);
+        if (status == DUO_OK) status = check_name(c, &wanted, i);
     }
     if (status == DUO_OK) status = check_against(c->options);
     if (status == DUO_OK) status = measure_yardsticks(c);
@@ -416,7 +439,7 @@ duo_status duo_cli_compare(int argc, char **argv)
          DUO_OPTION_TEXT, &o.oracle, 0, 0},
         {"--budget", "K", "big layers per token; repeatable (needed)", DUO_OPTION_REPEATED,
          &o.budgets, 0, 0},
-        {"--row", "NAME:K:SEED=FILE[@P]",
+        {"--row", "NAME:BUDGET:SEED=CHECKPOINT[@POLICY]",
          "a checkpoint under a policy (default: its router, or big), trained for the budget K; "
          "rows of one name and budget are seeds of one another; repeatable",
          DUO_OPTION_REPEATED, &o.rows, 0, 0},
@@ -442,7 +465,8 @@ duo_status duo_cli_compare(int argc, char **argv)
         .description =
             "Hold routers against each other, against fixed and random routes, and against an\n"
             "oracle with and without its hindsight: losses on the same held-out text, differences\n"
-            "with paired standard errors over sequences, shares, FLOPs and speed, in one table.",
+            "at equal budgets and at equal FLOPs with standard errors over sequences and seeds,\n"
+            "shares, FLOPs and speed, in one table.",
         .example = "duo compare checkpoints/paper-mini/stage-duo.h5 --oracle oracle.h5 --budget 6 "
                    "--row plain:6:1=checkpoints/plain-6/stage-router.h5",
         .positionals = positionals,
@@ -454,6 +478,8 @@ duo_status duo_cli_compare(int argc, char **argv)
     if (status == DUO_OK && !help) {
         if (!o.oracle) {
             status = duo_fail(DUO_EUSAGE, "--oracle is missing; see duo compare --help");
+        } else if (o.output && o.by_layer && strcmp(o.output, o.by_layer) == 0) {
+            status = duo_fail(DUO_EUSAGE, "--output and --by-layer name one file");
         } else {
             status = duo_kernels_start(0);
             if (status == DUO_OK) status = compare(&o, argc, argv);

@@ -311,6 +311,10 @@ static void write_heading(FILE *out, const char *against)
     const char *const estimates[] = {
         "loss",         "less_fixed", "less_fixed_at_flops", "less_",     "less_at_flops_",
         "less_all_big", "gap_closed", "corrected_closed",    "big_early", "big_late"};
+    fprintf(
+        out,
+        "\n# Rows of one seed: less_%s is less the row of that seed, less_at_flops_%s less means.",
+        against, against);
     fputs("\nbudget\troutes\tseed\tsequences\tperplexity\tspread_over_seeds\tbig\t"
           "big_uncalibrated\tflops\ttokens_per_s",
           out);
@@ -336,13 +340,25 @@ static duo_status write_layers(void *context, const table_row *t)
     return DUO_OK;
 }
 
-/* An argument as a shell takes it. */
+/* An argument as a shell takes it, on one line. */
 static void write_argument(FILE *out, const char *text)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-+=:,./@%";
-    const bool quote = text[0] == '\0' || text[strspn(text, plain)] != '\0';
-    fprintf(out, quote ? " '%s'" : " %s", text);
+    putc(' ', out);
+    if (text[0] != '\0' && text[strspn(text, plain)] == '\0') {
+        fputs(text, out);
+        return;
+    }
+    fputs("$'", out);
+    for (; *text; text++) {
+        if (*text == '\'' || *text == '\\') putc('\\', out);
+        if (*text == '\n')
+            fputs("\\n", out);
+        else
+            putc(*text, out);
+    }
+    putc('\'', out);
 }
 
 static duo_status compose(FILE *out, const duo_comparison *c, bool by_layer, int argc, char **argv)
@@ -360,7 +376,7 @@ static duo_status compose(FILE *out, const duo_comparison *c, bool by_layer, int
     return show_all(c, true, by_layer ? write_layers : write_row, out);
 }
 
-/* Whole or not at all. */
+/* Composed before the file is touched. */
 duo_status duo_comparison_write(const duo_comparison *c, const char *path, bool by_layer, int argc,
                                 char **argv)
 {

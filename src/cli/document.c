@@ -18,12 +18,12 @@ duo_status duo_document_encode(const duo_tokenizer *tokenizer, const char *text,
     if (bos < 0 && count == 0) {
         free(encoded);
         return duo_fail(DUO_EINVAL,
-                        "the tokenizer has no mark for the begin of a text; give a prompt");
+                        "there is no text, and the tokenizer has no mark for the begin of one");
     }
     *ids = malloc((count + 1) * sizeof **ids);
     if (!*ids) {
         free(encoded);
-        return duo_fail(DUO_ENOMEM, "no memory for the prompt");
+        return duo_fail(DUO_ENOMEM, "no memory for the text");
     }
     if (bos >= 0) (*ids)[(*n)++] = bos;
     if (count > 0) memcpy(*ids + *n, encoded, count * sizeof **ids);

@@ -322,6 +322,11 @@ static duo_status measure_domains(evaluation *e)
 {
     duo_tokens *tokens = NULL;
     duo_status status = duo_cli_open_tokens(e->windows.tokens, e->checkpoint, &tokens);
+    const size_t T = e->windows.T > 0 ? e->windows.T : e->model->params.config.max_seq;
+    for (size_t i = 0; status == DUO_OK && i < duo_tokens_domains(tokens); i++) /* before output */
+        if (duo_tokens_windows(tokens, DUO_HELD_OUT, (int)i, T) == 0)
+            status = duo_fail(DUO_EINVAL, "%s: domain %s holds no held-out window of %zu tokens",
+                              duo_tokens_path(tokens), duo_tokens_domain_name(tokens, i), T + 1);
     for (size_t i = 0; status == DUO_OK && i < duo_tokens_domains(tokens); i++) {
         forget_text(e);
         if (e->tables > 0) putchar('\n');
@@ -389,8 +394,9 @@ duo_status duo_cli_eval(int argc, char **argv)
          0, 0},
         {"--windows", "N", "windows, held out or of a text, spread evenly (default 64)",
          DUO_OPTION_SIZE, &o.windows.n, 1, 1e9},
-        {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
-         &o.windows.T, 1, 1e9},
+        {"--seq-len", "T",
+         "tokens of a window (default: all that the model sees; of a text, equal parts)",
+         DUO_OPTION_SIZE, &o.windows.T, 1, 1e9},
         {"--precision", "P", "of the operands of matrix products: fp32 or bf16 (default fp32)",
          DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "S", "of random policies (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},

@@ -209,7 +209,6 @@ static duo_status generate(generation *g)
 
 static void print_routes(const generation *g, size_t s)
 {
-    static const char letters[DUO_MODULES] = {'-', 'S', 'B'};
     const size_t ran = g->lengths[s] < g->length ? g->lengths[s] : g->length - 1;
     uint64_t usage[DUO_MODULES] = {0};
     puts("\nposition  route by layer (B big, S small, - skip)  token");
@@ -223,7 +222,7 @@ static void print_routes(const generation *g, size_t s)
             }
             const uint8_t route = g->routes[(s * g->most + t) * g->L + l];
             usage[route]++;
-            putchar(letters[route]);
+            putchar(duo_module_letter((duo_module)route));
         }
         fputs("  ", stdout);
         duo_piece_print(duo_tokenizer_piece(g->tokenizer, id));

@@ -90,7 +90,8 @@ static void print_tokens(FILE *out, const duo_oracle_study *s, const duo_tokeniz
                             .small = (double)small->loss[n],
                             .big = (double)big->loss[n],
                             .oracle = (double)oracle->loss[n]};
-            for (size_t l = 0; l < L; l++) d.route[l] = "-SB"[oracle->routes[n * L + l]];
+            for (size_t l = 0; l < L; l++)
+                d.route[l] = duo_module_letter((duo_module)oracle->routes[n * L + l]);
             print(out, &d);
             offset += duo_tokenizer_piece_bytes(tokenizer, id);
         }

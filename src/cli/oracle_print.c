@@ -186,7 +186,8 @@ static void print_comparison(const duo_oracle_study *s, const duo_oracle_row *ro
         for (size_t c = 0; c < COLUMNS; c++)
             printf("  %-19s", perplexity_text(text, find(rows, n, columns[c], (int)b)));
         printf("  ");
-        for (size_t l = 0; l < L; l++) putchar("-SB"[s->results.fixed->patterns[b * L + l]]);
+        for (size_t l = 0; l < L; l++)
+            putchar(duo_module_letter((duo_module)s->results.fixed->patterns[b * L + l]));
         putchar('\n');
     }
     for (size_t i = 0; i < n; i++)

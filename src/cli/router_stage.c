@@ -5,15 +5,14 @@
 
 #include "common.h"
 
-/* Of a token, its routers included, when it takes modules with their soft shares. */
-static double expected_flops(const duo_stage_recipe *stage, const duo_step_report *report,
-                             const duo_config *config)
+/* Of a token, its routers included, that takes modules with these shares of the layers. */
+static double flops_of(const double share[DUO_MODULES], const duo_stage_recipe *stage,
+                       const duo_config *config)
 {
     double flops = duo_flops_base(config, ((double)stage->seq_len + 1) / 2);
     flops += duo_flops_routers(config);
-    for (size_t l = 0; l < config->n_layers; l++)
-        for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
-            flops += report->soft_usage[l * DUO_MODULES + m] * duo_flops_ffn(config, m);
+    for (duo_module m = DUO_SMALL; m <= DUO_BIG; m++)
+        flops += (double)config->n_layers * share[m] * duo_flops_ffn(config, m);
     return flops;
 }
 
@@ -34,7 +33,11 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
             fprintf(out, "%s%.4f", l ? "," : "", report->soft_usage[l * DUO_MODULES + m]);
         fputs("]", out);
     }
-    fprintf(out, "},\"expected_flops\":%.9g", expected_flops(stage, report, config));
+    double share[DUO_MODULES] = {0};
+    for (size_t l = 0; l < L; l++)
+        for (duo_module m = 0; m < DUO_MODULES; m++)
+            share[m] += report->soft_usage[l * DUO_MODULES + m] / (double)L;
+    fprintf(out, "},\"expected_flops\":%.9g", flops_of(share, stage, config));
     if (stage->penalty != DUO_PENALTY_LAGRANGIAN) return;
     fputs(",\"multiplier\":{", out);
     for (duo_module m = 0; m < DUO_MODULES; m++)
@@ -80,23 +83,34 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
 
 /* ---------------------------------------------------------------- shares */
 
-/* How far the share of a module is from its target at most; of shares of all tokens and layers. */
-static double largest_miss(const duo_stage_recipe *stage, const uint64_t *usage, size_t L)
+/* Shares of all tokens and layers. */
+static void sum_up(double share[DUO_MODULES], const uint64_t *usage, size_t L)
 {
-    double miss = 0, share[DUO_MODULES] = {0};
+    memset(share, 0, DUO_MODULES * sizeof *share);
     for (size_t l = 0; l < L; l++) {
         const uint64_t *u = usage + l * DUO_MODULES;
         const double all = (double)(u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG]);
         for (duo_module m = 0; m < DUO_MODULES; m++) share[m] += (double)u[m] / all / (double)L;
     }
+}
+
+/* How far a share is from its target at most. */
+static double largest_miss(const duo_stage_recipe *stage, const double share[DUO_MODULES])
+{
+    double miss = 0;
     for (duo_module m = 0; m < DUO_MODULES; m++)
         if (stage->target[m] >= 0) miss = fmax(miss, fabs(share[m] - stage->target[m]));
     return miss;
 }
 
-bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage, size_t L)
+bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
+                          const duo_config *config)
 {
-    return stage->kind != DUO_STAGE_ROUTER || largest_miss(stage, usage, L) <= 0.01;
+    double share[DUO_MODULES];
+    if (stage->kind != DUO_STAGE_ROUTER) return true;
+    sum_up(share, usage, config->n_layers);
+    if (stage->target_flops == 0) return largest_miss(stage, share) <= 0.01;
+    return fabs(flops_of(share, stage, config) / stage->target_flops - 1) <= 0.01;
 }
 
 void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,
@@ -118,8 +132,9 @@ void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usa
             if (n > 0 && used + (size_t)n < sizeof layers) used += (size_t)n;
         }
     }
-    const bool collapsed =
-        2 * constant > L || (constant > 0 && largest_miss(stage, usage, L) >= 0.05);
+    double share[DUO_MODULES];
+    sum_up(share, usage, L);
+    const bool collapsed = 2 * constant > L || (constant > 0 && largest_miss(stage, share) >= 0.05);
     if (!between || !collapsed || constant <= *warned) return;
     *warned = constant;
     duo_warn("stage %s: routers have collapsed: every held-out token takes one module in %zu of "

@@ -18,9 +18,11 @@ duo_status duo_cli_calibrate_stage(duo_training *training, const duo_stage_recip
 void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated,
                               duo_module_set modules);
 
-/** Whether shares, usage (L, DUO_MODULES), are within a point of the targets of a router stage:
- * what spends more or less cannot be its best. True for other stages. */
-bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage, size_t L);
+/** Whether shares, usage (L, DUO_MODULES), are within a point of the targets of a router stage, or
+ *  their FLOPs within a hundredth of the wanted ones: what spends more or less cannot be its best.
+ *  True for other stages. */
+bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
+                          const duo_config *config);
 
 /** Warn, by layer, of routers that send every token one way without thresholds: when most layers
  * do, or some do and the shares are 5 points or more off a target. *warned is the number of such

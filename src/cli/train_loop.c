@@ -188,7 +188,8 @@ static duo_status validate(stage_run *r, bool last, bool *best)
         status = measure_held_out(r, &r->calibrated);
         counts = &r->calibrated;
     }
-    *best = status == DUO_OK && duo_cli_meets_budget(r->stage, counts->usage, L) &&
+    *best = status == DUO_OK &&
+            duo_cli_meets_budget(r->stage, counts->usage, &s->model->params.config) &&
             (s->progress.best_loss == 0 || counts->loss < s->progress.best_loss);
     if (*best) s->progress.best_loss = counts->loss;
     return status;

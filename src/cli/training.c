@@ -66,6 +66,14 @@ static void add_change(void *context, size_t stage, const char *key, const char 
     c->n++;
 }
 
+/* A stage that has begun has moments of what it trains. */
+static bool trains_the_same(const duo_stage_recipe *a, const duo_stage_recipe *b,
+                            const duo_config *model)
+{
+    const duo_config routers = duo_stage_config(a, model), others = duo_stage_config(b, model);
+    return duo_stage_trains(a) == duo_stage_trains(b) && duo_config_same_routers(&routers, &others);
+}
+
 /* What is over stays as it was; the rest may change. */
 static duo_status check_changes(const duo_training *s, const duo_checkpoint *from)
 {
@@ -86,7 +94,7 @@ static duo_status check_changes(const duo_training *s, const duo_checkpoint *fro
         duo_recipe_changes(before, s->recipe, add_change, &changes);
         if (progress->stage < before->n_stages && progress->stage_step > 0)
             same_weights =
-                duo_stage_trains(&before->stages[progress->stage]) == duo_stage_trains(stage);
+                trains_the_same(&before->stages[progress->stage], stage, &s->recipe->model);
     } else {
         duo_warn("%s", duo_message());
     }

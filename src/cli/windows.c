@@ -70,6 +70,8 @@ static duo_status spread_over(duo_sequences *sequences, const duo_cli_windows *w
 {
     const size_t targets = n - 1;
     size_t T = windows->T;
+    if (targets == 0)
+        return duo_fail(DUO_EINVAL, "%s: is a single token, with none to predict", windows->text);
     if (free_T) T = targets / ((targets + T - 1) / T);
     if (targets < T)
         return duo_fail(DUO_EINVAL, "%s: its %zu tokens are less than --seq-len %zu", windows->text,

@@ -18,9 +18,9 @@ duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char
 
 /**
  * Cut the windows of a split, or of a text, and say on stdout which they are. A text is one
- * document, BOS, its tokens, EOS; without T its windows become as long as leaves out the fewest of
- * its tokens. *file, unless NULL, becomes the identity of the token file, zero for a text. The
- * caller frees *sequences.
+ * document, BOS, its tokens, EOS; without T it is cut into as few windows as it takes, all of one
+ * length, which leave out less than one token each. *file, unless NULL, becomes the identity of the
+ * token file, zero for a text. The caller frees *sequences.
  */
 duo_status duo_cli_cut_windows(duo_sequences *sequences, duo_hash *file,
                                const duo_cli_windows *windows, duo_split split,

@@ -17,11 +17,11 @@ function subject() {
   const names = data.runs.map(runLabel).join(', ');
   const heldOut = data.runs.flatMap(
       (run) => logOf(run)
-                   .filter((line) => known(line.val_loss))
+                   .filter((line) => known(heldOutLoss(line)))
                    .slice(-1)
                    .map(
                        (line) => `${runLabel(run)} stands at step ${line.step} with held-out loss ${
-                           short(line.val_loss)} nats`));
+                           short(heldOutLoss(line))} nats`));
   return [names || 'Results', ...heldOut].join('. ');
 }
 

@@ -217,8 +217,7 @@ static void write_pieces(json_out *out, const study *s, size_t r)
 /* A token's route is as many letters as there are layers: B, S and -. */
 static void write_routes(json_out *out, const uint8_t *routes, char *letters, size_t n)
 {
-    static const char letter_of[DUO_MODULES] = {'-', 'S', 'B'};
-    for (size_t i = 0; i < n; i++) letters[i] = letter_of[routes[i]];
+    for (size_t i = 0; i < n; i++) letters[i] = duo_module_letter((duo_module)routes[i]);
     json_text(out, letters, n);
 }
 

@@ -3,6 +3,8 @@
 const runLabel = (run) =>
     (data.runs.filter((other) => other.name === run.name).length > 1 ? run.folder : run.name);
 const logOf = (run) => run.log || [];
+// With thresholds, where a stage has set them.
+const heldOutLoss = (line) => (known(line.calibrated_loss) ? line.calibrated_loss : line.val_loss);
 const bigShare = (line, key = 'usage') => (line[key] && line[key].big ? mean(line[key].big) : NaN);
 
 // Where each stage begins, in steps of the run.
@@ -43,7 +45,7 @@ function lossFigure(marks) {
                                   colour: r,
                                   dash: 1,
                                   dots: true,
-                                  points: points(run, (line) => line.val_loss)
+                                  points: points(run, heldOutLoss)
                                 }));
   if (data.runs.length === 1) {
     training[0].label = 'training';

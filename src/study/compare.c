@@ -104,6 +104,66 @@ void duo_compared_free(duo_compared *row)
     *row = (duo_compared){0};
 }
 
+/* ---------------------------------------------------------------- estimates */
+
+static const duo_seed_loss *find_seed(const duo_compared *row, uint64_t seed)
+{
+    for (size_t i = 0; row->seed_loss && i < row->seeds; i++)
+        if (row->seed_loss[i].seed == seed) return &row->seed_loss[i];
+    return NULL;
+}
+
+static bool same_seeds(const duo_compared *a, const duo_compared *b)
+{
+    if (!a->seed_loss || !b->seed_loss || a->seeds != b->seeds) return false;
+    for (size_t i = 0; i < a->seeds; i++)
+        if (!find_seed(b, a->seed_loss[i].seed)) return false;
+    return true;
+}
+
+/* Squared standard error of the mean over seeds of a row's loss, less the other's of the same seed
+ * unless that is NULL. */
+static double variance_over_seeds(const duo_compared *row, const duo_compared *other)
+{
+    const double n = (double)row->seeds;
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < row->seeds; i++) {
+        const duo_seed_loss *own = &row->seed_loss[i];
+        const double d = own->loss - (other ? find_seed(other, own->seed)->loss : 0);
+        sum += d;
+        squares += d * d;
+    }
+    return fmax(squares - sum * sum / n, 0) / (n - 1) / n;
+}
+
+static double seed_variance(const duo_compared *row, const duo_compared *other)
+{
+    if (same_seeds(row, other)) return variance_over_seeds(row, other);
+    return row->seed_variance + other->seed_variance;
+}
+
+double duo_compared_spread(const duo_compared *row)
+{
+    return row->seed_loss ? sqrt((double)row->seeds * row->seed_variance) : NAN;
+}
+
+duo_estimate duo_compared_loss(const duo_compared *row)
+{
+    duo_estimate e = duo_estimate_mean(row->means, row->R);
+    e.error = sqrt(e.error * e.error + row->seed_variance);
+    return e;
+}
+
+duo_estimate duo_compared_less(const duo_compared *row, const duo_compared *other)
+{
+    if (!other || !other->means || other->R != row->R) return unknown;
+    duo_estimate e = duo_estimate_difference(row->means, other->means, row->R);
+    e.error = sqrt(e.error * e.error + seed_variance(row, other));
+    return e;
+}
+
+/* ---------------------------------------------------------------- means */
+
 static double mean_of(const duo_compared *row)
 {
     return duo_estimate_mean(row->means, row->R).mean;
@@ -148,69 +208,8 @@ duo_status duo_compared_mean(duo_compared *mean, const duo_compared *const *rows
         }
         if (mean->seed_loss) mean->seed_loss[i] = (duo_seed_loss){row->seed, mean_of(row)};
     }
+    if (status == DUO_OK && mean->seed_loss) mean->seed_variance = variance_over_seeds(mean, NULL);
     return status;
-}
-
-/* ---------------------------------------------------------------- estimates */
-
-/* Of a seed, if the row has it among several, otherwise of the row. */
-static double loss_of_seed(const duo_compared *row, uint64_t seed)
-{
-    for (size_t i = 0; row->seed_loss && i < row->seeds; i++)
-        if (row->seed_loss[i].seed == seed) return row->seed_loss[i].loss;
-    return mean_of(row);
-}
-
-static bool has_seed(const duo_compared *row, uint64_t seed)
-{
-    for (size_t i = 0; row->seed_loss && i < row->seeds; i++)
-        if (row->seed_loss[i].seed == seed) return true;
-    return false;
-}
-
-/* Squared standard error of the mean over the row's seeds of their loss less the other's of the
- * same seed. */
-static double paired_seed_variance(const duo_compared *row, const duo_compared *other)
-{
-    const size_t n = row->seeds;
-    double sum = 0, squares = 0;
-    if (!row->seed_loss) return 0;
-    for (size_t i = 0; i < n; i++) {
-        const double d =
-            row->seed_loss[i].loss - (other ? loss_of_seed(other, row->seed_loss[i].seed) : 0);
-        sum += d;
-        squares += d * d;
-    }
-    return fmax(squares - sum * sum / (double)n, 0) / (double)(n - 1) / (double)n;
-}
-
-static double seed_variance(const duo_compared *row, const duo_compared *other)
-{
-    bool same = row->seeds == other->seeds;
-    for (size_t i = 0; same && row->seed_loss && i < row->seeds; i++)
-        same = has_seed(other, row->seed_loss[i].seed);
-    if (same) return paired_seed_variance(row, other);
-    return paired_seed_variance(row, NULL) + paired_seed_variance(other, NULL);
-}
-
-double duo_compared_spread(const duo_compared *row)
-{
-    return row->seed_loss ? sqrt((double)row->seeds * paired_seed_variance(row, NULL)) : NAN;
-}
-
-duo_estimate duo_compared_loss(const duo_compared *row)
-{
-    duo_estimate e = duo_estimate_mean(row->means, row->R);
-    e.error = sqrt(e.error * e.error + paired_seed_variance(row, NULL));
-    return e;
-}
-
-duo_estimate duo_compared_less(const duo_compared *row, const duo_compared *other)
-{
-    if (!other || !other->means || other->R != row->R) return unknown;
-    duo_estimate e = duo_estimate_difference(row->means, other->means, row->R);
-    e.error = sqrt(e.error * e.error + seed_variance(row, other));
-    return e;
 }
 
 /* ---------------------------------------------------------------- equal FLOPs */
@@ -218,20 +217,24 @@ duo_estimate duo_compared_less(const duo_compared *row, const duo_compared *othe
 /* (1 - part) of one row, part of the other. */
 static duo_status mix(duo_compared *at, const duo_compared *a, const duo_compared *b, double part)
 {
-    const duo_compared *many = a->seeds >= b->seeds ? a : b;
+    const bool paired = same_seeds(a, b);
+    const double rest = 1 - part;
     *at = duo_compared_empty("mixture", a->big, 0);
     at->R = a->R;
     at->L = a->L;
-    at->seeds = many->seeds;
-    at->flops = (1 - part) * a->flops + part * b->flops;
+    at->seeds = paired ? a->seeds : 1;
+    at->flops = rest * a->flops + part * b->flops;
     const duo_status status = take_room(at);
     if (status != DUO_OK) return status;
-    for (size_t r = 0; r < at->R; r++) at->means[r] = (1 - part) * a->means[r] + part * b->means[r];
-    for (size_t i = 0; at->seed_loss && i < at->seeds; i++) {
-        const uint64_t seed = many->seed_loss[i].seed;
-        at->seed_loss[i] = (duo_seed_loss){seed, (1 - part) * loss_of_seed(a, seed) +
-                                                     part * loss_of_seed(b, seed)};
+    for (size_t r = 0; r < at->R; r++) at->means[r] = rest * a->means[r] + part * b->means[r];
+    at->seed_variance = rest * rest * a->seed_variance + part * part * b->seed_variance;
+    if (!paired) return DUO_OK;
+    for (size_t i = 0; i < at->seeds; i++) {
+        const duo_seed_loss *own = &a->seed_loss[i];
+        at->seed_loss[i] =
+            (duo_seed_loss){own->seed, rest * own->loss + part * find_seed(b, own->seed)->loss};
     }
+    at->seed_variance = variance_over_seeds(at, NULL);
     return DUO_OK;
 }
 
@@ -274,6 +277,7 @@ duo_estimate duo_share_closed(const duo_compared *row, const duo_compared *from,
     const double over_sequences =
         fmax(squares - sum * sum / (double)n, 0) * (double)(n - 1) / (double)n;
     const double of_gain = share.mean / way * gain.error;
-    share.error = sqrt(over_sequences + of_gain * of_gain);
+    const double over_seeds = seed_variance(row, from) / (way * way);
+    share.error = sqrt(over_sequences + over_seeds + of_gain * of_gain);
     return share;
 }
