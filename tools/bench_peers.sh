@@ -1,7 +1,8 @@
 #!/bin/sh
-# Duo beside oneDNN, OpenBLAS and PyTorch, one after the other on this machine, with 1 and 2 threads: one
-# table on stdout, of medians of 7. About six minutes. As root on Debian it installs the peers; a peer
-# that is not there is said to be missing.
+# Duo beside oneDNN, OpenBLAS and PyTorch on this machine, with 1 and 2 threads: one table on stdout. Products
+# are medians of 7, one program after the other; training steps are taken in turns, three rounds of three each,
+# since a machine changes its speed from minute to minute. About a quarter of an hour. As root on Debian it
+# installs the peers; a peer that is not there is said to be missing.
 # Usage: bench_peers.sh [DUO]          by default build/src/cli/duo
 set -u
 here=$(dirname "$(realpath "$0")")/bench_peers
@@ -48,13 +49,13 @@ library() {
         echo 'stopped after 100 s or failed' >"$1.missing"
 }
 
-# torch_step KIND PRECISION THREADS
+# torch_step KIND PRECISION THREADS ROUND
 torch_step() {
     [ -e "torch-$2.missing" ] && return
-    flags=
-    [ "$1" = duo ] && flags=--duo
+    flags='--steps 3'
+    [ "$1" = duo ] && flags="$flags --duo"
     [ "$2" = bf16 ] && flags="$flags --bf16"
-    out=torch-$1-$2-$3
+    out=torch-$1-$2-$3-$4
     env $tuned_malloc OMP_NUM_THREADS="$3" timeout 60 /usr/bin/python3 "$here/torch_step.py" \
         --threads "$3" $flags >"$out" 2>torch.log && return
     rm -f "$out"
@@ -67,10 +68,10 @@ duo_kernels() {
         >/dev/null 2>duo.log || { cat duo.log >&2; exit 1; }
 }
 
+# duo_step KIND PRECISION THREADS ROUND
 duo_step() {
-    say "Duo, step, $1 threads"
-    "$duo" bench --only step --match step --threads "$1" $precisions --json "duo-step-$1.json" \
-        >/dev/null 2>duo.log || { cat duo.log >&2; exit 1; }
+    "$duo" bench --only step --match "$1 step" --threads "$3" --precision "$2" --repeats 3 \
+        --json "duo-$1-$2-$3-$4.json" >/dev/null 2>duo.log || { cat duo.log >&2; exit 1; }
 }
 
 install_peers
@@ -104,11 +105,13 @@ for threads in 1 2; do
         say "$name, $threads threads"
         library $name $threads
     done
-    duo_step $threads
-    for precision in fp32 bf16; do
+    for precision in ${precisions#--precision }; do
         for kind in dense duo; do
-            say "PyTorch, $kind step, $precision, $threads threads"
-            torch_step $kind $precision $threads
+            say "Duo and PyTorch, $kind step, $precision, $threads threads"
+            for round in 1 2 3; do
+                duo_step $kind "$precision" $threads $round
+                torch_step $kind "$precision" $threads $round
+            done
         done
     done
 done

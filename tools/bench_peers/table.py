@@ -3,9 +3,10 @@
 import json
 import os
 import sys
+from statistics import median
 
 folder = sys.argv[1]
-THREADS = (1, 2)
+THREADS, ROUNDS = (1, 2), (1, 2, 3)
 
 
 def read(name):
@@ -17,8 +18,8 @@ def why_missing(peer):
     return (read(peer + ".missing") or "failed").strip()
 
 
-def duo_rows(part, threads):
-    text = read(f"duo-{part}-{threads}.json")
+def duo_rows(name):
+    text = read(f"duo-{name}.json")
     return json.loads(text)["rows"] if text else []
 
 
@@ -42,7 +43,7 @@ def products():
     for threads in THREADS:
         libraries = {n: library_rates(n, threads) for n in ("onednn", "openblas", "onednn_bf16")}
         plain, packed, order, peak = {}, {}, [], {}
-        for row in duo_rows("kernels", threads):
+        for row in duo_rows(f"kernels-{threads}"):
             words = row["name"].split()
             shape = next(w for w in words if w.count("x") == 2)
             product = row["name"][: row["name"].index(shape)].strip()
@@ -72,27 +73,37 @@ def products():
             print(f"{peer}: {why_missing(peer)}")
 
 
+def duo_step(name):
+    rows = [row for row in duo_rows(name) if "tokens_per_s" in row]
+    return rows[0] if rows else None
+
+
 def steps():
     print("\nTraining step, tokens/s: 8 layers of width 256, FFN 1024 (duo: and 64, half of the tokens")
-    print("each, at random), vocabulary 4096 tied, batches of 16 x 256, AdamW, clipping.")
+    print("each, at random), vocabulary 4096 tied, batches of 16 x 256, AdamW, clipping. Duo and PyTorch")
+    print("in turns, three rounds of three steps: medians, and the range of the rounds' ratios.")
     print(f"\n{'':36}{'Duo':>9}{'% peak':>8}{'PyTorch':>9}{'ratio':>7}")
     for precision in ("fp32", "bf16"):
         for kind in ("dense", "duo"):
             for threads in THREADS:
-                ours = [r for r in duo_rows("step", threads)
-                        if r["name"].startswith(kind + " step") and "tokens_per_s" in r
-                        and r["precision"] == precision]
-                if not ours:
+                case = f"{kind}-{precision}-{threads}"
+                rounds = [(duo_step(f"{case}-{r}"), read(f"torch-{case}-{r}")) for r in ROUNDS]
+                rounds = [(ours, float(theirs) if theirs else None) for ours, theirs in rounds if ours]
+                if not rounds:
                     continue
-                rate, share = ours[0]["tokens_per_s"], ours[0]["value"] / ours[0]["limit"]
-                text = read(f"torch-{kind}-{precision}-{threads}")
-                theirs = float(text) if text else None
-                ratio = f"{rate / theirs:7.2f}" if theirs else f"{'-':>7}"
+                rate = median(ours["tokens_per_s"] for ours, _ in rounds)
+                share = median(ours["value"] / ours["limit"] for ours, _ in rounds)
+                pairs = [(ours["tokens_per_s"], theirs) for ours, theirs in rounds if theirs]
                 name = f"{kind}, {precision}, {threads} thread{'s' if threads > 1 else ''}"
-                print(f"  {name:34}{rate:9.0f}{100 * share:8.1f}"
-                      + (f"{theirs:9.0f}" if theirs else f"{'-':>9}") + ratio)
+                print(f"  {name:34}{rate:9.0f}{100 * share:8.1f}", end="")
+                if pairs:
+                    ratios = sorted(ours / theirs for ours, theirs in pairs)
+                    print(f"{median(theirs for _, theirs in pairs):9.0f}{median(ratios):7.2f}"
+                          f"   {ratios[0]:.2f}-{ratios[-1]:.2f}")
+                else:
+                    print(f"{'-':>9}{'-':>7}")
     for precision in ("fp32", "bf16"):
-        if not any(read(f"torch-dense-{precision}-{t}") for t in THREADS):
+        if not any(read(f"torch-dense-{precision}-{t}-1") for t in THREADS):
             print(f"PyTorch, {precision}: {why_missing('torch-' + precision)}")
 
 
