@@ -354,34 +354,54 @@ static void make_values(const int32_t *tokens, uint8_t *routes, float *values)
     }
 }
 
+/* A stage that learns from a teacher who knows what choices are worth. */
+typedef struct lesson {
+    int32_t tokens[TAUGHT * (T + 1)];
+    uint8_t routes[CHOICES];
+    float values[CHOICES * DUO_MODULES];
+    duo_teacher teacher; /* not yet the trainer's */
+} lesson;
+
+static duo_stage_recipe taught_stage(duo_lesson learn)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    strcpy(stage.teacher, "routes.h5");
+    stage.learn = learn;
+    stage.alpha = 0;
+    stage.teach = 1;
+    return stage;
+}
+
+static run start_taught(const duo_stage_recipe *stage, lesson *l)
+{
+    run r = start(stage, 1);
+    random_model(r.model, 3);
+    duo_model_repack(r.model, DUO_ALL_GROUPS);
+    l->teacher = make_teacher(&r, l->tokens, l->routes);
+    make_values(l->tokens, l->routes, l->values);
+    l->teacher.values = l->values;
+    l->teacher.unit = duo_teacher_unit(l->values, CHOICES, TWO);
+    return r;
+}
+
 START_TEST(routers_learn_what_choices_are_worth)
 {
     for (duo_lesson learn = DUO_LEARN_LABELS; learn <= DUO_LEARN_GAPS; learn++) {
-        int32_t tokens[TAUGHT * (T + 1)];
-        uint8_t routes[CHOICES];
-        float values[CHOICES * DUO_MODULES];
-        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
-        strcpy(stage.teacher, "routes.h5");
-        stage.learn = learn;
-        stage.alpha = 0;
-        stage.teach = 1;
+        lesson l;
+        duo_stage_recipe stage = taught_stage(learn);
         stage.lr = 0.1;
-        run r = start(&stage, 1);
-        random_model(r.model, 3);
-        duo_model_repack(r.model, DUO_ALL_GROUPS);
-        duo_teacher teacher = make_teacher(&r, tokens, routes);
-        make_values(tokens, routes, values);
-        ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
-        ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: holds no values"));
+        run r = start_taught(&stage, &l);
         float lacking[CHOICES * DUO_MODULES];
-        memcpy(lacking, values, sizeof lacking);
+        memcpy(lacking, l.values, sizeof lacking);
         for (size_t i = 0; i < CHOICES; i++) lacking[i * DUO_MODULES + DUO_BIG] = INFINITY;
-        teacher.values = lacking;
-        ck_assert_int_eq(duo_trainer_teach(r.trainer, &teacher), DUO_EINVAL);
+        l.teacher.values = NULL;
+        ck_assert_int_eq(duo_trainer_teach(r.trainer, &l.teacher), DUO_EINVAL);
+        ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: holds no values"));
+        l.teacher.values = lacking;
+        ck_assert_int_eq(duo_trainer_teach(r.trainer, &l.teacher), DUO_EINVAL);
         ck_assert_ptr_nonnull(strstr(duo_message(), "routes.h5: has no values of big"));
-        teacher.values = values;
-        teacher.unit = duo_teacher_unit(values, CHOICES, TWO);
-        ok(duo_trainer_teach(r.trainer, &teacher));
+        l.teacher.values = l.values;
+        ok(duo_trainer_teach(r.trainer, &l.teacher));
         step(&r, 1);
         const double before = r.report.router.teacher;
         step(&r, 99);
@@ -398,20 +418,12 @@ START_TEST(huber_bounds_what_a_token_pulls)
 {
     double loss[2];
     for (int bounded = 0; bounded < 2; bounded++) {
-        int32_t tokens[TAUGHT * (T + 1)];
-        uint8_t routes[CHOICES];
-        float values[CHOICES * DUO_MODULES];
-        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
-        strcpy(stage.teacher, "routes.h5");
-        stage.learn = DUO_LEARN_GAPS;
-        stage.teach = 1;
+        lesson l;
+        duo_stage_recipe stage = taught_stage(DUO_LEARN_GAPS);
         stage.huber = bounded ? 0.1 : 0;
-        run r = start(&stage, 1);
-        duo_teacher teacher = make_teacher(&r, tokens, routes);
-        make_values(tokens, routes, values);
-        teacher.values = values;
-        teacher.unit = 0.01;
-        ok(duo_trainer_teach(r.trainer, &teacher));
+        run r = start_taught(&stage, &l);
+        l.teacher.unit = 0.01;
+        ok(duo_trainer_teach(r.trainer, &l.teacher));
         step(&r, 1);
         loss[bounded] = r.report.router.teacher;
         stop(&r);
@@ -423,24 +435,13 @@ END_TEST
 /* Agreement in a first step whose teacher knows only the values of some rows, a bit each. */
 static double agreement(unsigned known)
 {
-    int32_t tokens[TAUGHT * (T + 1)];
-    uint8_t routes[CHOICES];
-    float values[CHOICES * DUO_MODULES];
-    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
-    strcpy(stage.teacher, "routes.h5");
-    stage.learn = DUO_LEARN_LABELS;
-    stage.teach = 1;
-    run r = start(&stage, 1);
-    random_model(r.model, 3);
-    duo_model_repack(r.model, DUO_ALL_GROUPS);
-    duo_teacher teacher = make_teacher(&r, tokens, routes);
-    make_values(tokens, routes, values);
+    lesson l;
+    const duo_stage_recipe stage = taught_stage(DUO_LEARN_LABELS);
+    run r = start_taught(&stage, &l);
     for (size_t i = 0; i < CHOICES * DUO_MODULES; i++)
-        if (!(known >> i / (2 * T * DUO_MODULES) & 1)) values[i] = INFINITY;
-    teacher.R = stage.batch_size;
-    teacher.values = values;
-    teacher.unit = 1;
-    ok(duo_trainer_teach(r.trainer, &teacher));
+        if (!(known >> i / (2 * T * DUO_MODULES) & 1)) l.values[i] = INFINITY;
+    l.teacher.R = stage.batch_size;
+    ok(duo_trainer_teach(r.trainer, &l.teacher));
     step(&r, 1);
     const double agree = r.report.router.agree;
     stop(&r);

@@ -202,6 +202,8 @@ void duo_gumbel_fill(float *noise, size_t B, size_t T, size_t L, size_t M, uint6
                      uint64_t step, size_t first_row);
 /** Count modules per layer: usage (L, DUO_MODULES) += counts over n tokens. */
 void duo_routes_count(uint64_t *usage, const uint8_t *routes, size_t n, size_t L);
+/** Each module's share of such counts over all layers; at least one token was counted. */
+void duo_routes_shares(double share[DUO_MODULES], const uint64_t *usage, size_t L);
 
 /** Tokens of one layer grouped by module; skipped tokens are counted and in no list. */
 typedef struct duo_row_groups {

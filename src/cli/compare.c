@@ -241,6 +241,7 @@ static duo_status measure_fixed(compare_run *c)
     if (least > 0) least--;
     for (size_t big = least; big <= t->L && status == DUO_OK; big++) {
         char pattern[160];
+        if (big == t->L && !has_budget(t, big)) break; /* which is the row of all-big */
         name_pattern(c, pattern, big);
         t->fixed[big] = duo_compared_empty("best fixed", big, 0);
         status = measure(c, &t->fixed[big], c->model, &c->sequences, pattern);

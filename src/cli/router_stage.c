@@ -59,13 +59,12 @@ void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated
     fflush(stdout);
 }
 
-duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage,
-                                   bool *calibrated_it)
+duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage, bool *calibrated)
 {
     char name[DUO_NAME_MAX + 8];
-    duo_calibrated calibrated;
-    *calibrated_it = stage->kind == DUO_STAGE_ROUTER && stage->calibrate > 0;
-    if (!*calibrated_it) return DUO_OK;
+    duo_calibrated found;
+    *calibrated = stage->kind == DUO_STAGE_ROUTER && stage->calibrate > 0;
+    if (!*calibrated) return DUO_OK;
     duo_calibration calibration = {.tokens = s->tokens,
                                    .windows = stage->calibrate,
                                    .T = stage->seq_len,
@@ -73,26 +72,15 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
                                    .budget_min = stage->budget_min,
                                    .budget_max = stage->budget_max};
     memcpy(calibration.target, stage->target, sizeof stage->target);
-    const duo_status status = duo_calibrate(s->model, &calibration, &calibrated);
+    const duo_status status = duo_calibrate(s->model, &calibration, &found);
     if (status != DUO_OK) return status;
     duo_cli_progress_end();
     snprintf(name, sizeof name, "stage %s", stage->name);
-    duo_cli_print_calibrated(name, &calibrated, stage->modules);
+    duo_cli_print_calibrated(name, &found, stage->modules);
     return DUO_OK;
 }
 
 /* ---------------------------------------------------------------- shares */
-
-/* Shares of all tokens and layers. */
-static void sum_up(double share[DUO_MODULES], const uint64_t *usage, size_t L)
-{
-    memset(share, 0, DUO_MODULES * sizeof *share);
-    for (size_t l = 0; l < L; l++) {
-        const uint64_t *u = usage + l * DUO_MODULES;
-        const double all = (double)(u[DUO_SKIP] + u[DUO_SMALL] + u[DUO_BIG]);
-        for (duo_module m = 0; m < DUO_MODULES; m++) share[m] += (double)u[m] / all / (double)L;
-    }
-}
 
 /* How far a share is from its target at most. */
 static double largest_miss(const duo_stage_recipe *stage, const double share[DUO_MODULES])
@@ -108,7 +96,7 @@ bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
 {
     double share[DUO_MODULES];
     if (stage->kind != DUO_STAGE_ROUTER) return true;
-    sum_up(share, usage, config->n_layers);
+    duo_routes_shares(share, usage, config->n_layers);
     if (stage->target_flops == 0) return largest_miss(stage, share) <= 0.01;
     return fabs(flops_of(share, stage, config) / stage->target_flops - 1) <= 0.01;
 }
@@ -133,7 +121,7 @@ void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usa
         }
     }
     double share[DUO_MODULES];
-    sum_up(share, usage, L);
+    duo_routes_shares(share, usage, L);
     const bool collapsed = 2 * constant > L || (constant > 0 && largest_miss(stage, share) >= 0.05);
     if (!between || !collapsed || constant <= *warned) return;
     *warned = constant;

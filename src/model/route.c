@@ -82,6 +82,16 @@ void duo_routes_count(uint64_t *usage, const uint8_t *routes, size_t n, size_t L
         for (size_t l = 0; l < L; l++) usage[l * DUO_MODULES + routes[i * L + l]]++;
 }
 
+void duo_routes_shares(double share[DUO_MODULES], const uint64_t *usage, size_t L)
+{
+    uint64_t uses[DUO_MODULES] = {0}, all = 0;
+    for (size_t i = 0; i < L * DUO_MODULES; i++) {
+        uses[i % DUO_MODULES] += usage[i];
+        all += usage[i];
+    }
+    for (duo_module m = 0; m < DUO_MODULES; m++) share[m] = (double)uses[m] / (double)all;
+}
+
 void duo_routes_group(duo_row_groups *groups, const uint8_t *routes, size_t stride, size_t n)
 {
     memset(groups->count, 0, sizeof groups->count);

@@ -191,16 +191,16 @@ void study_search_decide_among(study_search *s, const study_route_choice *choice
 
 void study_search_decide(study_search *s)
 {
-    const study_route_choice choice = {.rule = &s->rule};
-    clear_contests(s);
     switch (s->setting->method) {
     case DUO_SEARCH_EXACT:
-        study_search_decide_among(s, &choice);
+        study_search_decide_among(s, &(study_route_choice){.rule = &s->rule});
         break;
     case DUO_SEARCH_BEAM:
+        clear_contests(s);
         study_beam_decide(s);
         break;
     case DUO_SEARCH_GREEDY:
+        clear_contests(s);
         study_greedy_decide(s);
         break;
     }

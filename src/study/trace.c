@@ -64,12 +64,9 @@ duo_status duo_trace_summarize(duo_trace_summary *summary, const duo_trace *trac
     duo_routes_count(summary->usage, trace->routes, R * T, L);
     summary->flops = duo_flops_base(config, ((double)T + 1) / 2);
     if (with_router) summary->flops += duo_flops_routers(config);
-    for (duo_module m = 0; m < DUO_MODULES; m++) {
-        uint64_t uses = 0;
-        for (size_t l = 0; l < L; l++) uses += summary->usage[l * DUO_MODULES + m];
-        summary->share[m] = (double)uses / (tokens * (double)L);
-        summary->flops += duo_flops_ffn(config, m) * (double)uses / tokens;
-    }
+    duo_routes_shares(summary->share, summary->usage, L);
+    for (duo_module m = 0; m < DUO_MODULES; m++)
+        summary->flops += duo_flops_ffn(config, m) * summary->share[m] * (double)L;
     return DUO_OK;
 }
 

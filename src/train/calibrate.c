@@ -60,12 +60,7 @@ static void measure(calibration *c, const duo_router_rule *rule, double shares[D
         duo_pass_router_logits(c->pass, c->scores + first * T * L * c->M);
         duo_routes_count(c->usage, c->routes, rows * T, L);
     }
-    const double choices = (double)(c->windows * T * L);
-    for (duo_module m = 0; m < DUO_MODULES; m++) {
-        uint64_t uses = 0;
-        for (size_t l = 0; l < L; l++) uses += c->usage[l * DUO_MODULES + m];
-        shares[m] = (double)uses / choices;
-    }
+    duo_routes_shares(shares, c->usage, L);
 }
 
 static double largest_miss(const double shares[DUO_MODULES], const double target[DUO_MODULES])
