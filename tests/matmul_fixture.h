@@ -310,4 +310,45 @@ static inline void check_packed(const problem *p, float *first[2], bool fill)
     results_free(&plain);
 }
 
+/* Rows that are not listed lie between those that are, and a NaN in them stays there: what a tile
+ * reads behind the end of a row takes no part. */
+static inline void check_rows_between(shape s)
+{
+    const size_t x_size = s.n_rows * s.I, y_size = s.n_rows * s.O;
+    float *x = numbers(x_size, 1), *dy = numbers(y_size, 2), *w = numbers(s.O * s.I, 3);
+    float *x_apart = malloc(2 * x_size * sizeof *x), *dy_apart = malloc(2 * y_size * sizeof *dy);
+    float *y[2] = {numbers(y_size, 4), numbers(y_size, 4)};
+    float *dx[2] = {numbers(x_size, 5), numbers(x_size, 5)};
+    float *dw[2] = {numbers(s.O * s.I, 6), numbers(s.O * s.I, 6)};
+    uint32_t *even = malloc(s.n_rows * sizeof *even);
+    ck_assert(x_apart && dy_apart && even);
+    for (size_t i = 0; i < 2 * x_size; i++) x_apart[i] = NAN;
+    for (size_t i = 0; i < 2 * y_size; i++) dy_apart[i] = NAN;
+    for (size_t n = 0; n < s.n_rows; n++) {
+        even[n] = (uint32_t)(2 * n);
+        memcpy(x_apart + 2 * n * s.I, x + n * s.I, s.I * sizeof *x);
+        memcpy(dy_apart + 2 * n * s.O, dy + n * s.O, s.O * sizeof *dy);
+    }
+    linear_forward(y[0], x, w, NULL, s.n_rows, s.O, s.I, NULL, NULL, false);
+    linear_forward(y[1], x_apart, w, NULL, s.n_rows, s.O, s.I, NULL, even, false);
+    assert_same_bits(y[0], y[1], y_size);
+    linear_backward_input(dx[0], dy, w, s.n_rows, s.O, s.I, NULL, NULL, false);
+    linear_backward_input(dx[1], dy_apart, w, s.n_rows, s.O, s.I, NULL, even, false);
+    assert_same_bits(dx[0], dx[1], x_size);
+    linear_backward_weight(dw[0], NULL, dy, x, s.n_rows, s.O, s.I, NULL, NULL);
+    linear_backward_weight(dw[1], NULL, dy_apart, x_apart, s.n_rows, s.O, s.I, even, even);
+    assert_same_bits(dw[0], dw[1], s.O * s.I);
+    for (int i = 0; i < 2; i++) free(y[i]), free(dx[i]), free(dw[i]);
+    free(x), free(dy), free(w), free(x_apart), free(dy_apart), free(even);
+}
+
+static inline void check_all_rows_between(void)
+{
+    static const size_t widths[] = {1, 3, 15, 17, 31, 33, 49, 63};
+    enum { WIDTHS = sizeof widths / sizeof widths[0] };
+    for (size_t i = 0; i < WIDTHS; i++)
+        for (size_t rows = 1; rows <= 19; rows += 9)
+            check_rows_between((shape){rows, widths[i], widths[(5 * i + rows) % WIDTHS]});
+}
+
 #endif

@@ -150,6 +150,14 @@ START_TEST(infinities_and_nan_reach_the_output)
 }
 END_TEST
 
+START_TEST(rows_between_are_not_read)
+{
+    if (!start_tile(_i, 1)) return;
+    check_all_rows_between();
+    duo_kernels_stop();
+}
+END_TEST
+
 /* Where the processor has the instructions, the emulated tiles give their bits. */
 START_TEST(emulation_is_exact)
 {
@@ -180,6 +188,7 @@ int main(void)
     tcase_add_loop_test(all, rows_together_have_the_bits_of_rows_alone, 0, ALL_TILES);
     tcase_add_loop_test(all, only_operands_are_rounded, 0, ALL_TILES);
     tcase_add_loop_test(all, infinities_and_nan_reach_the_output, 0, ALL_TILES);
+    tcase_add_loop_test(all, rows_between_are_not_read, 0, ALL_TILES);
     tcase_add_loop_test(once, emulation_is_exact, 0, 2);
     tcase_add_test(once, rounding_is_to_nearest_even);
     suite_add_tcase(suite, all);

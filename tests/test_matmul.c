@@ -41,6 +41,14 @@ static const shape shapes_of_bits[] = {{3, 49, 100},    {129, 100, 49}, {130, 70
                                        {130, 1030, 70}, {1100, 33, 65}, {600, 130, 129}};
 enum { SHAPES_OF_BITS = sizeof shapes_of_bits / sizeof shapes_of_bits[0] };
 
+START_TEST(rows_between_are_not_read)
+{
+    if (!start_isa(_i, 1)) return;
+    check_all_rows_between();
+    duo_kernels_stop();
+}
+END_TEST
+
 START_TEST(threads_do_not_change_bits)
 {
     for (size_t i = 0; i < SHAPES_OF_BITS; i++) {
@@ -334,6 +342,7 @@ int main(void)
         {"plain loops", products_match_plain_loops},
         {"several blocks", products_match_plain_loops_over_several_blocks},
         {"no rows", no_rows_change_nothing},
+        {"rows between", rows_between_are_not_read},
         {"threads", threads_do_not_change_bits},
         {"other rows", other_rows_do_not_change_bits},
         {"other columns", other_columns_do_not_change_bits},

@@ -66,9 +66,10 @@ typedef struct stage {
 
 /* Rows of the left operand for some k: where they lie, in units. */
 typedef struct left_block {
-    const float *units; /* NULL: in the array of the operand */
-    size_t row_size;    /* between rows, or between strips of rows */
+    float *units;    /* NULL: in the array of the operand */
+    size_t row_size; /* between rows, or between strips of rows */
     bool strips;
+    bool to_convert; /* not yet in units: the first panel's products do that */
 } left_block;
 
 /* The size of equal blocks of at most `limit`, in whole units; limit is a multiple of unit. */
@@ -199,13 +200,14 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
     const size_t units = units_of(tile, depth), size = row_size(tile, depth);
     if (p->left_by_k && tile->convert_columns) {
         tile->convert_columns(own, size, &p->left, m, m_end - m, k0, depth);
-        return (left_block){own, size, false};
+        return (left_block){own, size, false, false};
     }
     if (p->left_by_k) {
         tile->pack_columns(own, DUO_STRIP, DUO_STRIP, DUO_STRIP * units, &p->left, m, m_end - m, k0,
                            depth);
-        return (left_block){own, DUO_STRIP * units, true};
+        return (left_block){own, DUO_STRIP * units, true, false};
     }
+    if (tile->multiply_converting) return (left_block){own, size, false, true};
     const bool rows_meet = p->left.stride % 1024 == 0 && m_end - m > tile->rows;
     if (!tile->convert && !(rows_meet && cols >= COPIED_ROWS_COLUMNS)) return (left_block){0};
     for (size_t i = m; i < m_end; i++) {
@@ -216,7 +218,7 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
         else
             memcpy(to, row, depth * sizeof *to);
     }
-    return (left_block){own, size, false};
+    return (left_block){own, size, false, false};
 }
 
 /* Rows m to m_end of the output, of which the left block begins at `first`, columns n to n + cols.
@@ -231,14 +233,23 @@ static void multiply_rows(const product *p, const left_block *block, size_t firs
     const float *bias = p->bias && k0 == 0 ? p->bias + n : NULL;
     for (; m < m_end; m += tile->rows) {
         const size_t rows = duo_min(tile->rows, m_end - m);
-        const float *left[DUO_TILE_ROWS];
+        const float *left[2 * DUO_TILE_ROWS];
         float *y[DUO_TILE_ROWS];
         for (size_t i = 0; i < rows; i++) {
             const size_t row = m + i, r = row - first;
             y[i] = p->y + (p->y_rows ? p->y_rows[row] : row) * p->N + n;
-            left[i] = !block->units   ? duo_operand_row(&p->left, row) + k0
+            left[i] = !block->units || block->to_convert ? duo_operand_row(&p->left, row) + k0
                       : block->strips ? block->units + r / step * block->row_size + r % step
                                       : block->units + r * block->row_size;
+        }
+        if (block->to_convert) {
+            for (size_t i = 0; i < rows; i++) {
+                const size_t next = duo_min(m_end - 1, m + rows + i);
+                left[rows + i] = duo_operand_row(&p->left, next) + k0;
+            }
+            tile->multiply_converting(y, left, rows, block->units + (m - first) * block->row_size,
+                                      block->row_size, panel, depth, cols, bias, p->add || k0 > 0);
+            continue;
         }
         tile->multiply(y, left, rows, step, panel, units, cols, bias, p->add || k0 > 0);
     }
@@ -275,6 +286,7 @@ static void multiply_by_columns(const product *p)
             if (!p->packed) pack_panel(own, p, n, cols, k, depth);
             multiply_rows(p, &left[block], 0, p->packed ? panel_at(p, &all, n, k) : own, 0, p->M, n,
                           cols, k, depth);
+            left[block].to_convert = false;
         }
         kept = keep;
     }
@@ -304,16 +316,18 @@ static void multiply_stage(const product *p, const stage *s)
         const size_t last = duo_min(s->n_end, first + columns);
         for (size_t k = s->k0; k < s->k_end; k += p->block_K) {
             const size_t depth = duo_min(p->block_K, s->k_end - k);
-            const left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
-                                                 last - first, k, depth);
+            left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
+                                           last - first, k, depth);
             const size_t group = tall ? RIGHT / (width * units_of(p->tile, depth)) * width : width;
             const size_t height = tall ? p->tile->rows : rows;
             for (size_t from = first; from < last; from += group)
                 for (size_t i = m; i < m_end; i += height)
-                    for (size_t n = from; n < duo_min(last, from + group); n += width)
+                    for (size_t n = from; n < duo_min(last, from + group); n += width) {
                         multiply_rows(p, &left, m, panel_at(p, s, n, k), i,
                                       duo_min(m_end, i + height), n, duo_min(width, last - n), k,
                                       depth);
+                        left.to_convert = false;
+                    }
         }
     }
 }

@@ -50,6 +50,15 @@ typedef void duo_tile_multiply(float *const *y, const float *const *left, size_t
                                bool add);
 
 /**
+ * The same of rows as they lie in memory: left[i][0..depth). They become converted rows from
+ * `units` on, row_size units apart and in whole lines, under the first multiplications that read
+ * them; left[rows + i] are the rows that the next tile is going to convert.
+ */
+typedef void duo_tile_multiply_converting(float *const *y, const float *const *left, size_t rows,
+                                          float *units, size_t row_size, const float *panel,
+                                          size_t depth, size_t cols, const float *bias, bool add);
+
+/**
  * Columns of an operand whose rows are k. The first tile that reads them packs them meanwhile: what
  * lies far away then arrives under multiplications. Of the right operand a tile packs its panel. Of
  * the left one it packs DUO_STRIPS strips, one behind the other, since a row's cache lines arrive
@@ -94,10 +103,11 @@ typedef float duo_tile_spin(size_t rounds);
 typedef struct duo_tile {
     size_t rows, vectors, lanes, per_unit;
     duo_tile_multiply *multiply;
-    duo_tile_multiply_sources *multiply_sources; /**< the same of sources, or NULL */
+    duo_tile_multiply_converting *multiply_converting; /**< or NULL; of at most DUO_STRIP rows */
+    duo_tile_multiply_sources *multiply_sources;       /**< the same of sources, or NULL */
     duo_tile_pack_rows *pack_rows;
     duo_tile_pack_columns *pack_columns;
-    duo_tile_convert *convert;                 /**< NULL: a row is in units as it lies in memory */
+    duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory, or see above */
     duo_tile_convert_columns *convert_columns; /**< NULL: a left operand by k becomes strips */
     void (*enter)(void), (*leave)(void);       /**< of each thread around its products, or NULL */
     duo_tile_spin *spin;

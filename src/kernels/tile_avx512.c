@@ -3,6 +3,7 @@
 #define TILE_PER_UNIT 1
 #define TILE_MULTIPLY_ADD(sum, value, right) _mm512_fmadd_ps(value, right, sum)
 #define TILE_UNITS(a, b) ((void)(b), (a))
+#define TILE_AHEAD 8
 #include "tile_avx512.h"
 
 /* Four neighbouring floats of each of four rows, one row in each quarter of the register. */

@@ -1,55 +1,60 @@
 /*
  * Tiles of 8 rows by 3 vectors of AVX-512, compiled for each precision by the file that includes
  * this. It defines TILE_PER_UNIT, k's in a unit; TILE_MULTIPLY_ADD(sum, value, right), the sum a
- * unit later; and, where a unit holds two k's, TILE_UNITS(a, b), the units of two rows.
+ * unit later; TILE_AHEAD, units of the panel to fetch ahead, or 0; and, where a unit holds two k's,
+ * TILE_UNITS(a, b), the units of two rows, and TILE_LINE(a, b), those of a row that goes on from a
+ * to b.
  */
 #include <immintrin.h>
 
 #include "tile.h"
 #include "unroll.h"
 
-enum { ROWS = 8, VECTORS = 3, LANES = 16, AHEAD = 8 /* units of the panel */ };
+enum { ROWS = 8, VECTORS = 3, LANES = 16 };
 
 static inline __mmask16 lanes_below(size_t n)
 {
     return (__mmask16)((1u << n) - 1);
 }
 
-/* Inlined with constant rows and vectors, so that the sums stay in registers. */
+/* What follows is inlined with constant rows and vectors, so that the sums stay in registers. */
+
+/* One unit of each row, at left[i][at], by the panel's. */
 static inline __attribute__((always_inline)) void
-multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
-         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
+multiply_unit(const size_t rows, const size_t vectors, __m512 sum[ROWS][VECTORS],
+              const float *const left[ROWS], size_t at, const float *panel)
 {
-    const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
-    const float *left_row[ROWS];
-    __m512 sum[ROWS][VECTORS];
+    __m512 right[VECTORS];
+    UNROLL(3)
+    for (size_t j = 0; j < vectors; j++) {
+        if (TILE_AHEAD > 0) __builtin_prefetch(panel + TILE_AHEAD * vectors * LANES + j * LANES);
+        right[j] = _mm512_load_ps(panel + j * LANES);
+    }
     UNROLL(8)
     for (size_t i = 0; i < rows; i++) {
-        left_row[i] = left[i];
+        const __m512 value = _mm512_set1_ps(left[i][at]);
+        UNROLL(3)
+        for (size_t j = 0; j < vectors; j++)
+            sum[i][j] = TILE_MULTIPLY_ADD(sum[i][j], value, right[j]);
+    }
+}
+
+static inline __attribute__((always_inline)) void
+clear_sums(const size_t rows, const size_t vectors, __m512 sum[ROWS][VECTORS])
+{
+    UNROLL(8)
+    for (size_t i = 0; i < rows; i++) {
         UNROLL(3)
         for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
     }
-    /* The output is fetched a row at a time along the sum: all at once, it would hold up the
-     * panel, which comes from the second-level cache. */
-    for (size_t row = 0, u = 0, at = 0; row < rows; row++) {
-        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
-        const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
-        for (; u < end; u++, at += step, panel += vectors * LANES) {
-            __m512 right[VECTORS];
-            UNROLL(3)
-            for (size_t j = 0; j < vectors; j++) {
-                __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
-                right[j] = _mm512_load_ps(panel + j * LANES);
-            }
-            UNROLL(8)
-            for (size_t i = 0; i < rows; i++) {
-                const __m512 value = _mm512_set1_ps(left_row[i][at]);
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++)
-                    sum[i][j] = TILE_MULTIPLY_ADD(sum[i][j], value, right[j]);
-            }
-        }
-    }
+}
+
+static inline __attribute__((always_inline)) void store_sums(const size_t rows,
+                                                             const size_t vectors, float *const *y,
+                                                             __m512 sum[ROWS][VECTORS], size_t cols,
+                                                             const float *bias, bool add)
+{
+    const __mmask16 last = lanes_below(cols - (vectors - 1) * LANES);
     UNROLL(3)
     for (size_t j = 0; j < vectors; j++) {
         const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
@@ -64,6 +69,65 @@ multiply(const size_t rows, const size_t vectors, float *const *y, const float *
         }
     }
 }
+
+static inline __attribute__((always_inline)) void
+multiply(const size_t rows, const size_t vectors, float *const *y, const float *const *left,
+         size_t step, const float *panel, size_t units, size_t cols, const float *bias, bool add)
+{
+    const float *left_row[ROWS];
+    __m512 sum[ROWS][VECTORS];
+    clear_sums(rows, vectors, sum);
+    UNROLL(8)
+    for (size_t i = 0; i < rows; i++) left_row[i] = left[i];
+    /* The output is fetched a row at a time along the sum: all at once, it would hold up the
+     * panel, which comes from the second-level cache. */
+    for (size_t row = 0, u = 0, at = 0; row < rows; row++) {
+        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
+        const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
+        for (; u < end; u++, at += step, panel += vectors * LANES)
+            multiply_unit(rows, vectors, sum, left_row, at, panel);
+    }
+    store_sums(rows, vectors, y, sum, cols, bias, add);
+}
+
+#ifdef TILE_LINE
+/* The same chains of multiply-adds, so the same bits: a line of units of each row is converted,
+ * then multiplied. */
+static inline __attribute__((always_inline)) void
+multiply_converting(const size_t rows, const size_t vectors, float *const *y,
+                    const float *const *left, float *units, size_t row_size, const float *panel,
+                    size_t depth, size_t cols, const float *bias, bool add)
+{
+    const size_t n_units = (depth + TILE_PER_UNIT - 1) / TILE_PER_UNIT;
+    const float *left_row[ROWS];
+    __m512 sum[ROWS][VECTORS];
+    clear_sums(rows, vectors, sum);
+    UNROLL(8)
+    for (size_t i = 0; i < rows; i++) left_row[i] = units + i * row_size;
+    for (size_t u = 0, row = 0; u < n_units; row++) {
+        const size_t k = u * TILE_PER_UNIT, rest = depth - k;
+        const __mmask16 first = rest < LANES ? lanes_below(rest) : (__mmask16)0xffff;
+        const __mmask16 second = rest < LANES       ? (__mmask16)0
+                                 : rest < 2 * LANES ? lanes_below(rest - LANES)
+                                                    : (__mmask16)0xffff;
+        if (row < rows)
+            for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
+        UNROLL(8)
+        for (size_t i = 0; i < rows; i++) {
+            const float *from = left[i] + k;
+            __builtin_prefetch(left[rows + i] + k, 0, 2);
+            __builtin_prefetch(left[rows + i] + k + LANES, 0, 2);
+            _mm512_store_ps(units + i * row_size + u,
+                            TILE_LINE(_mm512_maskz_loadu_ps(first, from),
+                                      _mm512_maskz_loadu_ps(second, from + LANES)));
+        }
+        const size_t end = n_units - u < LANES ? n_units : u + LANES;
+        for (; u < end; u++, panel += vectors * LANES)
+            multiply_unit(rows, vectors, sum, left_row, u, panel);
+    }
+    store_sums(rows, vectors, y, sum, cols, bias, add);
+}
+#endif
 
 /* The unit u of some columns of rows by k, of which there are depth. */
 static inline __attribute__((always_inline)) __m512
@@ -96,11 +160,7 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
     const float *const *left_rows = left->rows, *const *right_rows = right->rows;
     float *strip = left->packed, *panel = right->packed;
     __m512 sum[ROWS][VECTORS];
-    UNROLL(8)
-    for (size_t i = 0; i < rows; i++) {
-        UNROLL(3)
-        for (size_t j = 0; j < vectors; j++) sum[i][j] = _mm512_setzero_ps();
-    }
+    clear_sums(rows, vectors, sum);
     for (size_t row = 0, u = 0; row < rows; row++) {
         for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
         const size_t end = row + 1 < rows ? u + units / (2 * ROWS) : units;
@@ -131,7 +191,8 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
             } else {
                 UNROLL(3)
                 for (size_t j = 0; j < vectors; j++) {
-                    __builtin_prefetch(panel + AHEAD * vectors * LANES + j * LANES);
+                    if (TILE_AHEAD > 0)
+                        __builtin_prefetch(panel + TILE_AHEAD * vectors * LANES + j * LANES);
                     column[j] = _mm512_load_ps(panel + j * LANES);
                 }
             }
@@ -144,18 +205,21 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
             }
         }
     }
-    UNROLL(3)
-    for (size_t j = 0; j < vectors; j++) {
-        const __mmask16 mask = j + 1 < vectors ? (__mmask16)0xffff : last;
-        UNROLL(8)
-        for (size_t i = 0; i < rows; i++) {
-            float *to = y[i] + j * LANES;
-            const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum[i][j]);
-            _mm512_mask_storeu_ps(to, mask, value);
-        }
-    }
+    store_sums(rows, vectors, y, sum, right->cols, NULL, true);
 }
 
+#ifdef TILE_LINE
+#define TILE_CONVERTING(rows, vectors)                                                             \
+    static void converting_##rows##x##vectors(                                                     \
+        float *const *y, const float *const *left, float *units, size_t row_size,                  \
+        const float *panel, size_t depth, size_t cols, const float *bias, bool add)                \
+    {                                                                                              \
+        multiply_converting(rows, vectors, y, left, units, row_size, panel, depth, cols, bias,     \
+                            add);                                                                  \
+    }
+#else
+#define TILE_CONVERTING(rows, vectors)
+#endif
 #define TILE(rows, vectors)                                                                        \
     static void multiply_##rows##x##vectors(float *const *y, const float *const *left,             \
                                             size_t step, const float *panel, size_t units,         \
@@ -167,7 +231,8 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
                                            const duo_tile_source *right, size_t depth)             \
     {                                                                                              \
         multiply_sources(rows, vectors, y, left, right, depth);                                    \
-    }
+    }                                                                                              \
+    TILE_CONVERTING(rows, vectors)
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
 TILES(1)
 TILES(2)
@@ -194,6 +259,16 @@ static void multiply_any(float *const *y, const float *const *left, size_t rows,
     static __typeof__(multiply_1x1) *const tiles[ROWS][VECTORS] = ALL_OF(multiply);
     tiles[rows - 1][(cols - 1) / LANES](y, left, step, panel, units, cols, bias, add);
 }
+
+#ifdef TILE_LINE
+static void multiply_converting_any(float *const *y, const float *const *left, size_t rows,
+                                    float *units, size_t row_size, const float *panel, size_t depth,
+                                    size_t cols, const float *bias, bool add)
+{
+    static __typeof__(converting_1x1) *const tiles[ROWS][VECTORS] = ALL_OF(converting);
+    tiles[rows - 1][(cols - 1) / LANES](y, left, units, row_size, panel, depth, cols, bias, add);
+}
+#endif
 
 static void multiply_sources_any(float *const *y, size_t rows, const duo_tile_source *left,
                                  const duo_tile_source *right, size_t depth)
