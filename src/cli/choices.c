@@ -26,6 +26,20 @@ static duo_status write_items(const duo_choice_set *set, const char *path)
     return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
+static void tell(const duo_choice_set *set, const duo_choice_making *making, const char *output)
+{
+    const char *plural = set->documents == 1 ? "" : "s";
+    printf("%s: %zu items of %zu choices from %zu document%s; answer them: duo eval CHECKPOINT "
+           "--choices %s\n",
+           output, set->n, making->choices, set->documents, plural, output);
+    const size_t wanted = set->n * (making->context + making->choices * making->continuation);
+    if (wanted > set->tokens)
+        fprintf(stderr,
+                "duo: warning: the items hold %zu tokens, the %zu document%s long enough for them "
+                "%zu: items overlap, and errors of their accuracy come out too small\n",
+                wanted, set->documents, plural, set->tokens);
+}
+
 static duo_status make(const char *file, const char *domain, const char *output,
                        duo_choice_making *making)
 {
@@ -36,9 +50,7 @@ static duo_status make(const char *file, const char *domain, const char *output,
     if (status == DUO_OK) status = duo_cli_find_domain(&making->domain, tokens, domain);
     if (status == DUO_OK) status = duo_choices_make(&set, tokens, making);
     if (status == DUO_OK) status = write_items(&set, output);
-    if (status == DUO_OK)
-        printf("%s: %zu items of %zu choices; answer them: duo eval CHECKPOINT --choices %s\n",
-               output, set.n, making->choices, output);
+    if (status == DUO_OK) tell(&set, making, output);
     duo_choices_free(&set);
     duo_tokens_close(tokens);
     return status;

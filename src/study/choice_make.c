@@ -193,6 +193,8 @@ duo_status duo_choices_make(duo_choice_set *set, const duo_tokens *tokens,
     for (int d = first; d <= last && status == DUO_OK; d++) status = read_domain(&m, d);
     if (status == DUO_OK) status = find_documents(&m);
     if (status == DUO_OK) status = make_items(&m, set);
+    set->documents = m.n_documents;
+    for (size_t i = 0; i < m.n_documents; i++) set->tokens += m.documents[i].n;
 
 done:
     duo_tokenizer_free(m.tokenizer);
