@@ -1,6 +1,7 @@
 #include <math.h>
 
 #include "model_fixture.h"
+#include "router.h"
 
 enum { TWO = 1 << DUO_SMALL | 1 << DUO_BIG, ALL_INPUTS = (1 << DUO_ROUTER_INPUTS) - 1 };
 
@@ -323,6 +324,47 @@ START_TEST(costs_follow_flops)
 }
 END_TEST
 
+/* ---------------------------------------------------------------- precision */
+
+enum { ROWS = 21 };
+
+/* A router's logits, and all that goes back through it, one behind the other. */
+static float *through_router(fixture *f, size_t *n)
+{
+    const duo_config *c = &f->model->params.config;
+    const size_t C = c->d_model, H = c->router_hidden;
+    float h[ROWS * 64], dlogits[ROWS * 2], dhidden[ROWS * 8], hidden[ROWS * 8];
+    ck_assert(C <= 64 && H <= 8);
+    for (size_t i = 0; i < ROWS * C; i++) h[i] = sinf((float)i);
+    for (size_t i = 0; i < ROWS * 2; i++) dlogits[i] = cosf((float)i);
+    const duo_router_rows rows = {.n = ROWS, .h = h};
+    *n = ROWS * 2 + ROWS * C + f->gradient.count;
+    float *all = calloc(*n, sizeof *all);
+    ck_assert_ptr_nonnull(all);
+    memset(f->gradient.block, 0, f->gradient.count * sizeof(float));
+    duo_router_forward(all, H > 0 ? hidden : NULL, &rows, f->model, 1);
+    duo_router_backward(&f->gradient, all + ROWS * 2, dhidden, dlogits, hidden, &rows, f->model, 1);
+    memcpy(all + ROWS * 2 + ROWS * C, f->gradient.block, f->gradient.count * sizeof(float));
+    return all;
+}
+
+START_TEST(routers_stay_fp32_among_bf16_weights)
+{
+    for (size_t hidden = 0; hidden <= 5; hidden += 5) {
+        fixture f = make_router(TWO, hidden, 0, false);
+        size_t n = 0;
+        float *before = through_router(&f, &n);
+        ok(duo_model_pack(f.model, DUO_BF16));
+        ck_assert_int_eq(duo_model_weight(f.model, 1, DUO_P_BIG_GATE)->precision, DUO_BF16);
+        float *after = through_router(&f, &n);
+        ck_assert_mem_eq(before, after, n * sizeof *before);
+        duo_model_drop_packs(f.model);
+        free(before), free(after);
+        free_fixture(&f);
+    }
+}
+END_TEST
+
 /* ---------------------------------------------------------------- rules */
 
 /* Routes of the whole batch under a rule. */
@@ -510,6 +552,7 @@ int main(void)
         terms_of_the_loss_by_hand,
         penalties_by_hand,
         costs_follow_flops,
+        routers_stay_fp32_among_bf16_weights,
         thresholds_shift_the_choice,
         routers_begin_with_the_pattern_that_they_lean_to,
         an_exact_count_is_met_by_every_token,

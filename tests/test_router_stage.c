@@ -88,6 +88,28 @@ START_TEST(multipliers_ascend)
 }
 END_TEST
 
+/* The FLOPs of three tokens in ten that take big are the same target in other words. */
+START_TEST(wanted_flops_are_trained_to)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_FLOPS);
+    run by_share = start(&stage, 1);
+    step(&by_share, 100);
+    const duo_config *c = &by_share.model->params.config;
+    const double ffn = 0.3 * duo_flops_ffn(c, DUO_BIG) + 0.7 * duo_flops_ffn(c, DUO_SMALL);
+    stage.target_flops =
+        duo_flops_base(c, (T + 1) / 2.0) + duo_flops_routers(c) + (double)c->n_layers * ffn;
+    stage.target[DUO_BIG] = -1;
+    run by_flops = start(&stage, 1);
+    step(&by_flops, 1);
+    ck_assert_double_gt(share_of_big(&by_flops), 0.45);
+    step(&by_flops, 99);
+    ck_assert_double_eq_tol(share_of_big(&by_flops), share_of_big(&by_share), 1e-3);
+    ck_assert_double_lt(share_of_big(&by_flops), 0.35);
+    stop(&by_share);
+    stop(&by_flops);
+}
+END_TEST
+
 START_TEST(wanted_flops_out_of_reach_are_refused)
 {
     duo_stage_recipe stage = router_stage(DUO_PENALTY_FLOPS);
@@ -155,6 +177,27 @@ START_TEST(schedules_have_tails)
     ck_assert_double_eq(duo_stage_tau(&stage, 80), 4);
     ck_assert_double_eq(duo_stage_tau(&stage, 81), 0.25);
     ck_assert(!duo_stage_hard(&stage, 90) && duo_stage_hard(&stage, 91));
+}
+END_TEST
+
+/* A tail as long as the stage makes every step straight-through. */
+START_TEST(a_hard_tail_is_straight_through)
+{
+    float *weights[3];
+    size_t n = 0;
+    for (int i = 0; i < 3; i++) {
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.straight_through = i == 1;
+        stage.hard_tail = i == 2 ? stage.steps : 0;
+        run r = start(&stage, 1);
+        step(&r, 5);
+        weights[i] = copy_of(&r.model->weights);
+        n = r.model->weights.count;
+        stop(&r);
+    }
+    ck_assert_mem_eq(weights[1], weights[2], n * sizeof(float));
+    ck_assert_mem_ne(weights[0], weights[2], n * sizeof(float));
+    for (int i = 0; i < 3; i++) free(weights[i]);
 }
 END_TEST
 
@@ -492,9 +535,11 @@ int main(void)
         balance_holds_every_layer_to_the_target,
         a_z_loss_keeps_logits_small,
         multipliers_ascend,
+        wanted_flops_are_trained_to,
         wanted_flops_out_of_reach_are_refused,
         what_a_router_stage_trains,
         schedules_have_tails,
+        a_hard_tail_is_straight_through,
         each_sequence_has_a_budget_of_its_own,
         thresholds_meet_their_targets,
         every_budget_has_a_threshold,
