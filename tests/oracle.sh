@@ -120,7 +120,7 @@ says 2 'duo oracle: --reference: does nothing without --context reference' \
 # Multiple choice.
 says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl
 [ "$(wc -l <c.jsonl)" = 20 ] || fail "$(cat out)"
-shows 'c.jsonl: 20 items of 4 choices from 1 document; answer them'
+shows 'c.jsonl: 20 items of 4 choices, out of 1 document long enough; answer them'
 begins 0 'duo: warning: the items hold 72000 tokens, the 1 document long enough for them' \
     choices tokens.h5 --items 3000 --context 8 --continuation 4 --output many.jsonl
 says 0 '' eval m.h5 --choices c.jsonl --policy big --policy random:0.5 --json e.json

@@ -26,6 +26,14 @@ START_TEST(products_match_plain_loops_over_several_blocks)
 }
 END_TEST
 
+START_TEST(rows_between_are_not_read)
+{
+    if (!start_isa(_i, 1)) return;
+    check_all_rows_between();
+    duo_kernels_stop();
+}
+END_TEST
+
 START_TEST(no_rows_change_nothing)
 {
     if (!start_isa(_i, THREADS)) return;
@@ -40,14 +48,6 @@ END_TEST
 static const shape shapes_of_bits[] = {{3, 49, 100},    {129, 100, 49}, {130, 70, 1030},
                                        {130, 1030, 70}, {1100, 33, 65}, {600, 130, 129}};
 enum { SHAPES_OF_BITS = sizeof shapes_of_bits / sizeof shapes_of_bits[0] };
-
-START_TEST(rows_between_are_not_read)
-{
-    if (!start_isa(_i, 1)) return;
-    check_all_rows_between();
-    duo_kernels_stop();
-}
-END_TEST
 
 START_TEST(threads_do_not_change_bits)
 {

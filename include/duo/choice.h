@@ -19,7 +19,7 @@ typedef struct duo_choice_set {
     char *name; /**< of its file, for messages */
     duo_choice_item *items;
     size_t n;
-    size_t documents, tokens; /**< that items were made from; 0: read from a file */
+    size_t documents, tokens; /**< long enough for items; 0: read from a file */
 } duo_choice_set;
 
 /**

@@ -29,9 +29,10 @@ static duo_status write_items(const duo_choice_set *set, const char *path)
 static void tell(const duo_choice_set *set, const duo_choice_making *making, const char *output)
 {
     const char *plural = set->documents == 1 ? "" : "s";
-    printf("%s: %zu items of %zu choices from %zu document%s; answer them: duo eval CHECKPOINT "
-           "--choices %s\n",
+    printf("%s: %zu items of %zu choices, out of %zu document%s long enough; answer them: duo eval "
+           "CHECKPOINT --choices %s\n",
            output, set->n, making->choices, set->documents, plural, output);
+    /* So many must overlap; fewer may, since their places are drawn. */
     const size_t wanted = set->n * (making->context + making->choices * making->continuation);
     if (wanted > set->tokens)
         fprintf(stderr,

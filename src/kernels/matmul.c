@@ -300,6 +300,7 @@ static void multiply_stage(const product *p, const stage *s)
     const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
     /* A tall tile keeps its rows in the L1 cache and walks over panels; others do the opposite. */
     const bool tall = p->tile->rows > DUO_STRIP;
+    assert(!tall || !p->tile->multiply_converting);
     const size_t unit = duo_max(DUO_STRIP, p->tile->rows);
     const size_t fitting = duo_min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
     const size_t limit =

@@ -103,11 +103,12 @@ typedef float duo_tile_spin(size_t rounds);
 typedef struct duo_tile {
     size_t rows, vectors, lanes, per_unit;
     duo_tile_multiply *multiply;
-    duo_tile_multiply_converting *multiply_converting; /**< or NULL; of at most DUO_STRIP rows */
+    duo_tile_multiply_converting *multiply_converting; /**< or NULL; not of tall tiles */
     duo_tile_multiply_sources *multiply_sources;       /**< the same of sources, or NULL */
     duo_tile_pack_rows *pack_rows;
     duo_tile_pack_columns *pack_columns;
-    duo_tile_convert *convert; /**< NULL: a row is in units as it lies in memory, or see above */
+    duo_tile_convert *convert;                 /**< NULL: a row is in units as it lies in memory, or
+                                                  multiply_converting does it */
     duo_tile_convert_columns *convert_columns; /**< NULL: a left operand by k becomes strips */
     void (*enter)(void), (*leave)(void);       /**< of each thread around its products, or NULL */
     duo_tile_spin *spin;

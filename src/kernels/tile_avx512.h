@@ -110,8 +110,9 @@ multiply_converting(const size_t rows, const size_t vectors, float *const *y,
         const __mmask16 second = rest < LANES       ? (__mmask16)0
                                  : rest < 2 * LANES ? lanes_below(rest - LANES)
                                                     : (__mmask16)0xffff;
-        if (row < rows)
-            for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[row] + j * LANES, 1);
+        const bool ends = n_units - u <= LANES;
+        for (size_t i = row; i < (ends ? rows : row + 1) && i < rows; i++)
+            for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[i] + j * LANES, 1);
         UNROLL(8)
         for (size_t i = 0; i < rows; i++) {
             const float *from = left[i] + k;
