@@ -8,12 +8,12 @@
  * the rest by and by. */
 START_TEST(every_changed_byte_is_noticed)
 {
-    enum { BLOCK = 4096, STRIDE = 7 };
+    enum { WHOLE = 4096, STRIDE = 7 };
     write_small("x.h5", 1.5f);
     blob file = slurp("x.h5");
     const int fd = open("x.h5", O_WRONLY);
     duo_store *store;
-    for (size_t i = 0; i < file.size; i += i < BLOCK || i + BLOCK >= file.size ? 1 : STRIDE) {
+    for (size_t i = 0; i < file.size; i += i < WHOLE || i + WHOLE >= file.size ? 1 : STRIDE) {
         const unsigned char changed = (unsigned char)(file.data[i] ^ (1u << (i % 8)));
         ck_assert_int_eq(pwrite(fd, &changed, 1, (off_t)i), 1);
         const duo_status status = duo_store_open(&store, "x.h5", DUO_KIND_ANY);
