@@ -200,14 +200,15 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
     const size_t units = units_of(tile, depth), size = row_size(tile, depth);
     if (p->left_by_k && tile->convert_columns) {
         tile->convert_columns(own, size, &p->left, m, m_end - m, k0, depth);
-        return (left_block){own, size, false, false};
+        return (left_block){.units = own, .row_size = size};
     }
     if (p->left_by_k) {
         tile->pack_columns(own, DUO_STRIP, DUO_STRIP, DUO_STRIP * units, &p->left, m, m_end - m, k0,
                            depth);
-        return (left_block){own, DUO_STRIP * units, true, false};
+        return (left_block){.units = own, .row_size = DUO_STRIP * units, .strips = true};
     }
-    if (tile->multiply_converting) return (left_block){own, size, false, true};
+    if (tile->multiply_converting)
+        return (left_block){.units = own, .row_size = size, .to_convert = true};
     const bool rows_meet = p->left.stride % 1024 == 0 && m_end - m > tile->rows;
     if (!tile->convert && !(rows_meet && cols >= COPIED_ROWS_COLUMNS)) return (left_block){0};
     for (size_t i = m; i < m_end; i++) {
@@ -218,7 +219,7 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
         else
             memcpy(to, row, depth * sizeof *to);
     }
-    return (left_block){own, size, false, false};
+    return (left_block){.units = own, .row_size = size};
 }
 
 /* Rows m to m_end of the output, of which the left block begins at `first`, columns n to n + cols.

@@ -19,17 +19,23 @@ static inline __mmask16 lanes_below(size_t n)
 
 /* What follows is inlined with constant rows and vectors, so that the sums stay in registers. */
 
+static inline __attribute__((always_inline)) void
+load_panel(const size_t vectors, __m512 right[VECTORS], const float *panel)
+{
+    UNROLL(3)
+    for (size_t j = 0; j < vectors; j++) {
+        if (TILE_AHEAD > 0) __builtin_prefetch(panel + TILE_AHEAD * vectors * LANES + j * LANES);
+        right[j] = _mm512_load_ps(panel + j * LANES);
+    }
+}
+
 /* One unit of each row, at left[i][at], by the panel's. */
 static inline __attribute__((always_inline)) void
 multiply_unit(const size_t rows, const size_t vectors, __m512 sum[ROWS][VECTORS],
               const float *const left[ROWS], size_t at, const float *panel)
 {
     __m512 right[VECTORS];
-    UNROLL(3)
-    for (size_t j = 0; j < vectors; j++) {
-        if (TILE_AHEAD > 0) __builtin_prefetch(panel + TILE_AHEAD * vectors * LANES + j * LANES);
-        right[j] = _mm512_load_ps(panel + j * LANES);
-    }
+    load_panel(vectors, right, panel);
     UNROLL(8)
     for (size_t i = 0; i < rows; i++) {
         const __m512 value = _mm512_set1_ps(left[i][at]);
@@ -106,12 +112,13 @@ multiply_converting(const size_t rows, const size_t vectors, float *const *y,
     for (size_t i = 0; i < rows; i++) left_row[i] = units + i * row_size;
     for (size_t u = 0, row = 0; u < n_units; row++) {
         const size_t k = u * TILE_PER_UNIT, rest = depth - k;
-        const __mmask16 first = rest < LANES ? lanes_below(rest) : (__mmask16)0xffff;
-        const __mmask16 second = rest < LANES       ? (__mmask16)0
-                                 : rest < 2 * LANES ? lanes_below(rest - LANES)
-                                                    : (__mmask16)0xffff;
-        const bool ends = n_units - u <= LANES;
-        for (size_t i = row; i < (ends ? rows : row + 1) && i < rows; i++)
+        const __mmask16 first = lanes_below(rest < LANES ? rest : LANES);
+        const __mmask16 second = lanes_below(rest < LANES       ? 0
+                                             : rest < 2 * LANES ? rest - LANES
+                                                                : LANES);
+        /* A row of the output with each line, what is left with the last one. */
+        const size_t fetched = n_units - u <= LANES || row >= rows ? rows : row + 1;
+        for (size_t i = row; i < fetched; i++)
             for (size_t j = 0; j < vectors; j++) __builtin_prefetch(y[i] + j * LANES, 1);
         UNROLL(8)
         for (size_t i = 0; i < rows; i++) {
@@ -190,12 +197,7 @@ multiply_sources(const size_t rows, const size_t vectors, float *const *y,
                     _mm512_store_ps(panel + j * LANES, column[j]);
                 }
             } else {
-                UNROLL(3)
-                for (size_t j = 0; j < vectors; j++) {
-                    if (TILE_AHEAD > 0)
-                        __builtin_prefetch(panel + TILE_AHEAD * vectors * LANES + j * LANES);
-                    column[j] = _mm512_load_ps(panel + j * LANES);
-                }
+                load_panel(vectors, column, panel);
             }
             UNROLL(8)
             for (size_t i = 0; i < rows; i++) {
