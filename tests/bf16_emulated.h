@@ -43,6 +43,14 @@ static inline __m512i rounded_two(__m512 a, __m512 b)
     return _mm512_inserti64x4(_mm512_castsi256_si512(rounded(a)), rounded(b), 1);
 }
 
+/* The upper products first, each added with one rounding. */
+static inline __m512 dot_pairs(__m512 sum, __m512 a, __m512 b)
+{
+    sum = flushed(_mm512_fmadd_ps(upper(a), upper(b), flushed(sum)));
+    return flushed(_mm512_fmadd_ps(lower(a), lower(b), sum));
+}
+
 #define DUO_ROUND_TWO(a, b) rounded_two(a, b)
+#define DUO_DOT_PAIRS(sum, a, b) dot_pairs(sum, a, b)
 
 #endif

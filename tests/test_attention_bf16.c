@@ -3,15 +3,15 @@
 #include "bf16.h"
 
 /*
- * Attention of precision bf16, on every instruction set and on AMX with its instructions emulated.
- * Inputs are bf16 numbers already, so that what fp32 makes of them is off by the rounding of the
- * softmax's weights and their gradients alone: 2^-9 of each at most, by chance in its sign.
+ * Attention of precision bf16, on every instruction set and with the instructions for bf16
+ * emulated. Inputs are bf16 numbers already, so that what fp32 makes of them is off by the rounding
+ * of the softmax's weights and their gradients alone: 2^-9 of each at most, by chance in its sign.
  */
 
-enum { EMULATED = ALL_ISAS, ALL };
+enum { EMULATED_PAIRS = ALL_ISAS, EMULATED_AMX, ALL };
 
 #ifdef __x86_64__
-extern const duo_attention_blocks duo_attention_amx_emulated;
+extern const duo_attention_blocks duo_attention_bf16_emulated, duo_attention_amx_emulated;
 #endif
 
 static bool start(int variant, int threads)
@@ -19,7 +19,8 @@ static bool start(int variant, int threads)
     if (variant < ALL_ISAS) return start_isa(variant, threads);
 #ifdef __x86_64__
     if (!start_isa(DUO_ISA_AVX512, threads)) return false;
-    duo_attention_replace(&duo_attention_amx_emulated);
+    duo_attention_replace(variant == EMULATED_AMX ? &duo_attention_amx_emulated
+                                                  : &duo_attention_bf16_emulated);
     return true;
 #else
     return false;
@@ -146,16 +147,17 @@ START_TEST(bits_do_not_depend_on_threads_nor_on_what_follows)
 }
 END_TEST
 
-/* What is tested on any machine is what runs on one with AMX. */
+/* What is tested on any machine is what runs on one with the instructions. */
 START_TEST(emulation_is_exact)
 {
-    if (_i != DUO_ISA_AMX || !start(DUO_ISA_AMX, 1)) return;
+    const bool amx = _i == DUO_ISA_AMX;
+    if ((!amx && _i != DUO_ISA_AVX512BF16) || !start(_i, 1)) return;
     const size_t n = results(shapes[0]);
     float *native = malloc(n * sizeof *native), *emulated = malloc(n * sizeof *emulated);
     ck_assert(native && emulated);
     run(native, shapes[0]);
     duo_kernels_stop();
-    ck_assert(start(EMULATED, 1));
+    ck_assert(start(amx ? EMULATED_AMX : EMULATED_PAIRS, 1));
     run(emulated, shapes[0]);
     ck_assert_mem_eq(native, emulated, n * sizeof *native);
     free(native);

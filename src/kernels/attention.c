@@ -19,6 +19,7 @@ void duo_attention_select(duo_isa isa)
 {
     of_bf16 = &duo_attention_fp32;
 #ifdef __x86_64__
+    if (isa == DUO_ISA_AVX512BF16) of_bf16 = &duo_attention_avx512bf16;
     if (isa == DUO_ISA_AMX) of_bf16 = &duo_attention_amx;
 #else
     (void)isa;

@@ -33,7 +33,7 @@ typedef struct duo_attention_blocks {
 
 extern const duo_attention_blocks duo_attention_fp32;
 #ifdef __x86_64__
-extern const duo_attention_blocks duo_attention_amx;
+extern const duo_attention_blocks duo_attention_avx512bf16, duo_attention_amx;
 #endif
 
 /** Take these for shapes of precision bf16 from now on: those of the instruction set, or others. */

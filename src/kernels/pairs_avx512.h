@@ -12,6 +12,11 @@
 #define DUO_ROUND_TWO(a, b) ((__m512i)_mm512_cvtne2ps_pbh(b, a))
 #endif
 
+/* Each lane of sum, a pair of products later; defined by the tests as well. */
+#ifndef DUO_DOT_PAIRS
+#define DUO_DOT_PAIRS(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
+#endif
+
 /* Pairs of neighbours in a row that goes on from a to b. */
 static inline __m512 duo_neighbour_pairs(__m512 a, __m512 b)
 {

@@ -1,12 +1,6 @@
 #include "bf16.h"
 #include "pairs_avx512.h"
 
-/* Each lane of sum, a pair of products later. The tests compile this file once more with another
- * definition, for processors without the instruction. */
-#ifndef DUO_DOT_PAIRS
-#define DUO_DOT_PAIRS(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
-#endif
-
 #define TILE_PER_UNIT 2
 #define TILE_MULTIPLY_ADD(sum, value, right) DUO_DOT_PAIRS(sum, value, right)
 #define TILE_UNITS(a, b) duo_row_pairs(a, b)
