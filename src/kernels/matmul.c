@@ -4,7 +4,7 @@
 
 #include "duo/arena.h"
 #include "duo/sizes.h"
-#include "tile.h"
+#include "product.h"
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
 enum {
@@ -36,27 +36,6 @@ static struct {
     float *lefts[DUO_MAX_THREADS]; /* own: LEFT, whole lines and a skew for each row, whole tiles */
 } matmul;
 
-/**
- * y (M, N) = (add ? y : 0) + left (M, K) right (K, N) + bias, in blocks of block_K of the sum.
- *
- * An element is the tile's sum over the k of a block, in the tile's order, block after block, each
- * block's sum added to y. Only K decides where blocks begin, so neither the other rows of the call
- * nor the threads nor the choice between the walks below can be seen in its bits.
- */
-typedef struct product {
-    const duo_tile *tile;
-    size_t M, N, K, block_K;
-    float *y;
-    const uint32_t *y_rows;
-    const float *bias;
-    bool add;
-    duo_operand left;
-    bool left_by_k; /* left's rows are k: it is packed; else they are m */
-    duo_operand right;
-    bool right_by_k; /* right's rows are k; else they are n, as in W of y = x W^T */
-    float *packed;   /* all panels of the right operand, or NULL */
-} product;
-
 /* Columns n0 to n_end and k0 to k_end of the right operand, packed: whole panels one behind the
  * other, each over all of these k. */
 typedef struct stage {
@@ -81,6 +60,17 @@ static size_t block_size(size_t n, size_t limit, size_t unit)
 static size_t block_of_sum(const duo_tile *tile, size_t K, size_t units)
 {
     return block_size(K, units * tile->per_unit, 8 * tile->per_unit);
+}
+
+duo_product duo_product_new(duo_precision precision, size_t N, size_t K, bool left_by_k)
+{
+    const duo_tile *tile = matmul.tiles[precision];
+    assert(tile && N > 0 && K > 0);
+    return (duo_product){.tile = tile,
+                         .N = N,
+                         .K = K,
+                         .block_K = block_of_sum(tile, K, left_by_k ? BLOCK_TOKENS : BLOCK_UNITS),
+                         .left_by_k = left_by_k};
 }
 
 static void lay_out(duo_arena *arena, int threads)
@@ -123,7 +113,7 @@ static size_t units_of(const duo_tile *tile, size_t k)
 }
 
 /* Where in a stage the panel of the columns from n on has the row k. */
-static float *panel_at(const product *p, const stage *s, size_t n, size_t k)
+static float *panel_at(const duo_product *p, const stage *s, size_t n, size_t k)
 {
     const duo_tile *tile = p->tile;
     const size_t cols = duo_min(panel_width(tile), s->n_end - n);
@@ -132,7 +122,7 @@ static float *panel_at(const product *p, const stage *s, size_t n, size_t k)
 }
 
 /* One panel, k0 to k0 + depth. */
-static void pack_panel(float *panel, const product *p, size_t n, size_t cols, size_t k0,
+static void pack_panel(float *panel, const duo_product *p, size_t n, size_t cols, size_t k0,
                        size_t depth)
 {
     const duo_tile *tile = p->tile;
@@ -143,7 +133,7 @@ static void pack_panel(float *panel, const product *p, size_t n, size_t cols, si
 }
 
 /* All threads of a team share the work; none waits for the others. */
-static void pack_stage(const product *p, const stage *s)
+static void pack_stage(const duo_product *p, const stage *s)
 {
     const duo_tile *tile = p->tile;
     const size_t width = panel_width(tile), K = s->k_end - s->k0;
@@ -171,14 +161,14 @@ static void pack_stage(const product *p, const stage *s)
     }
 }
 
-static size_t packed_bytes(duo_precision precision, size_t N, size_t K)
+size_t duo_product_packed_bytes(duo_precision precision, size_t N, size_t K)
 {
     const duo_tile *tile = matmul.tiles[precision];
     if (!tile) tile = duo_tile_current(precision); /* before the start */
     return duo_round_up(N, tile->lanes) * units_of(tile, K) * sizeof(float);
 }
 
-static void pack_all(const product *p)
+void duo_product_pack(const duo_product *p)
 {
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
     const bool serial = p->N * p->K < DUO_SERIAL_WORK;
@@ -193,8 +183,8 @@ static size_t row_size(const duo_tile *tile, size_t depth)
 }
 
 /* The rows m to m_end of the left operand, k0 to k0 + depth, as this task's products read them. */
-static left_block prepare_left(const product *p, float *own, size_t m, size_t m_end, size_t cols,
-                               size_t k0, size_t depth)
+static left_block prepare_left(const duo_product *p, float *own, size_t m, size_t m_end,
+                               size_t cols, size_t k0, size_t depth)
 {
     const duo_tile *tile = p->tile;
     const size_t units = units_of(tile, depth), size = row_size(tile, depth);
@@ -224,7 +214,7 @@ static left_block prepare_left(const product *p, float *own, size_t m, size_t m_
 
 /* Rows m to m_end of the output, of which the left block begins at `first`, columns n to n + cols.
  */
-static void multiply_rows(const product *p, const left_block *block, size_t first,
+static void multiply_rows(const duo_product *p, const left_block *block, size_t first,
                           const float *panel, size_t m, size_t m_end, size_t n, size_t cols,
                           size_t k0, size_t depth)
 {
@@ -261,7 +251,7 @@ static void multiply_rows(const product *p, const left_block *block, size_t firs
 
 /* Few rows: each thread packs panels of its own columns, unless they are packed, and uses them
  * while they are in its cache. */
-static void multiply_by_columns(const product *p)
+static void multiply_by_columns(const duo_product *p)
 {
     const duo_tile *tile = p->tile;
     const size_t threads = (size_t)matmul.threads;
@@ -294,7 +284,7 @@ static void multiply_by_columns(const product *p)
 }
 
 /* All rows by the columns of a stage. */
-static void multiply_stage(const product *p, const stage *s)
+static void multiply_stage(const duo_product *p, const stage *s)
 {
     const size_t width = panel_width(p->tile), panels = duo_divide_up(s->n_end - s->n0, width);
     /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
@@ -336,7 +326,7 @@ static void multiply_stage(const product *p, const stage *s)
 
 /* Stage after stage: all threads pack, wait for each other, and multiply. `turn` counts the stages
  * that the team has filled, over all of its products. */
-static void multiply_by_stages(const product *p, size_t *turn)
+static void multiply_by_stages(const duo_product *p, size_t *turn)
 {
     const duo_tile *tile = p->tile;
     const size_t block = units_of(tile, p->block_K), width = panel_width(tile);
@@ -352,7 +342,7 @@ static void multiply_by_stages(const product *p, size_t *turn)
         }
 }
 
-static void multiply_packed(const product *p)
+static void multiply_packed(const duo_product *p)
 {
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
     multiply_stage(p, &all);
@@ -366,7 +356,7 @@ static void rows_to_read(const float **rows, const duo_operand *from, size_t k0,
 }
 
 /* One task: rows m to m_end of the output by the columns n0 to n_end. */
-static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0, size_t n_end)
+static void multiply_sources(const duo_product *p, size_t m, size_t m_end, size_t n0, size_t n_end)
 {
     const duo_tile *tile = p->tile;
     float *strips = matmul.lefts[omp_get_thread_num()];
@@ -399,7 +389,7 @@ static void multiply_sources(const product *p, size_t m, size_t m_end, size_t n0
 
 /* Both operands by k, their rows far away: each task packs for itself, under its products. Few
  * tasks, for an operand is read once for each that shares its rows or columns. */
-static void multiply_by_sources(const product *p)
+static void multiply_by_sources(const duo_product *p)
 {
     const size_t threads = (size_t)matmul.threads;
     const size_t fitting = LEFT / units_of(p->tile, p->block_K) / LEFT_GROUP * LEFT_GROUP;
@@ -420,7 +410,7 @@ static void multiply_by_sources(const product *p)
             multiply_sources(p, m, duo_min(p->M, m + rows), n, duo_min(p->N, n + cols));
 }
 
-static void multiply_one(const product *p, size_t *turn)
+static void multiply_one(const duo_product *p, size_t *turn)
 {
     const size_t left = p->M * units_of(p->tile, duo_min(p->K, p->block_K));
     const bool wide = duo_divide_up(p->N, p->tile->lanes) >= (size_t)matmul.threads;
@@ -434,8 +424,7 @@ static void multiply_one(const product *p, size_t *turn)
         multiply_by_stages(p, turn);
 }
 
-/* n products, no two with a common output, by one team. */
-static void multiply(const product *products, size_t n)
+void duo_products_multiply(const duo_product *products, size_t n)
 {
     if (n == 0) return;
     size_t work = 0;
@@ -450,150 +439,4 @@ static void multiply(const product *products, size_t n)
         for (size_t i = 0; i < n; i++) multiply_one(&products[i], &turn);
         if (tile->leave) tile->leave();
     }
-}
-
-static product forward_product(const duo_weight *weight)
-{
-    const duo_tile *tile = matmul.tiles[weight->precision];
-    assert(tile && weight->O > 0 && weight->I > 0);
-    return (product){.tile = tile,
-                     .N = weight->O,
-                     .K = weight->I,
-                     .block_K = block_of_sum(tile, weight->I, BLOCK_UNITS),
-                     .right = {weight->w, weight->I, NULL},
-                     .packed = weight->forward};
-}
-
-static product backward_product(const duo_weight *weight)
-{
-    const duo_tile *tile = matmul.tiles[weight->precision];
-    assert(tile && weight->O > 0 && weight->I > 0);
-    return (product){.tile = tile,
-                     .N = weight->I,
-                     .K = weight->O,
-                     .block_K = block_of_sum(tile, weight->O, BLOCK_UNITS),
-                     .right = {weight->w, weight->I, NULL},
-                     .right_by_k = true,
-                     .packed = weight->backward};
-}
-
-size_t duo_pack_forward_bytes(const duo_weight *weight)
-{
-    return packed_bytes(weight->precision, weight->O, weight->I);
-}
-
-size_t duo_pack_backward_bytes(const duo_weight *weight)
-{
-    return packed_bytes(weight->precision, weight->I, weight->O);
-}
-
-void duo_weight_pack(const duo_weight *weight)
-{
-    const product forward = forward_product(weight), backward = backward_product(weight);
-    if (forward.packed) pack_all(&forward);
-    if (backward.packed) pack_all(&backward);
-}
-
-void duo_linear_forward(float *y, const float *x, const duo_weight *weight, const float *bias,
-                        size_t n_rows, const uint32_t *y_rows, const uint32_t *x_rows, bool add)
-{
-    if (n_rows == 0) return;
-    product p = forward_product(weight);
-    p.M = n_rows;
-    p.y = y;
-    p.y_rows = y_rows;
-    p.bias = bias;
-    p.add = add;
-    p.left = (duo_operand){x, weight->I, x_rows};
-    multiply(&p, 1);
-}
-
-void duo_linear_forward_each(const duo_linear_output *outputs, size_t n_outputs, const float *x,
-                             size_t n_rows, const uint32_t *x_rows)
-{
-    assert(n_outputs <= DUO_MAX_LINEAR);
-    if (n_rows == 0) return;
-    product products[DUO_MAX_LINEAR];
-    for (size_t i = 0; i < n_outputs; i++) {
-        const duo_weight *weight = outputs[i].weight;
-        products[i] = forward_product(weight);
-        products[i].M = n_rows;
-        products[i].y = outputs[i].y;
-        products[i].left = (duo_operand){x, weight->I, x_rows};
-    }
-    multiply(products, n_outputs);
-}
-
-void duo_linear_backward_input(float *dx, const float *dy, const duo_weight *weight, size_t n_rows,
-                               const uint32_t *dx_rows, const uint32_t *dy_rows, bool add)
-{
-    if (n_rows == 0) return;
-    product p = backward_product(weight);
-    p.M = n_rows;
-    p.y = dx;
-    p.y_rows = dx_rows;
-    p.add = add;
-    p.left = (duo_operand){dy, weight->O, dy_rows};
-    multiply(&p, 1);
-}
-
-/* dbias += sum_n dy_n. A thread owns whole columns and adds their rows in order. */
-static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t O)
-{
-    const bool serial = n_rows * O < DUO_SERIAL_WORK;
-#pragma omp parallel for num_threads(matmul.threads) schedule(static) if (!serial)
-    for (size_t first = 0; first < O; first += PANEL) {
-        const size_t cols = duo_min(PANEL, O - first);
-        float sum[PANEL] = {0.0f};
-        for (size_t n = 0; n < n_rows; n++) {
-            const float *row = duo_operand_row(dy, n) + first;
-            for (size_t c = 0; c < cols; c++) sum[c] += row[c];
-        }
-        for (size_t c = 0; c < cols; c++) dbias[first + c] += sum[c];
-    }
-}
-
-static product weight_product(float *dw, duo_operand dy, duo_operand x, size_t n_rows,
-                              duo_precision precision)
-{
-    const duo_tile *tile = matmul.tiles[precision];
-    assert(tile && dy.stride > 0 && x.stride > 0);
-    return (product){.tile = tile,
-                     .M = dy.stride,
-                     .N = x.stride,
-                     .K = n_rows,
-                     .block_K = block_of_sum(tile, n_rows, BLOCK_TOKENS),
-                     .y = dw,
-                     .add = true,
-                     .left = dy,
-                     .left_by_k = true,
-                     .right = x,
-                     .right_by_k = true};
-}
-
-void duo_linear_backward_weight(float *dw, float *dbias, const float *dy, const float *x,
-                                size_t n_rows, size_t O, size_t I, const uint32_t *dy_rows,
-                                const uint32_t *x_rows, duo_precision precision)
-{
-    if (n_rows == 0) return;
-    const duo_operand left = {dy, O, dy_rows}, right = {x, I, x_rows};
-    const product p = weight_product(dw, left, right, n_rows, precision);
-    multiply(&p, 1);
-    if (dbias) sum_rows(dbias, &left, n_rows, O);
-}
-
-void duo_linear_backward_weight_each(const duo_linear_gradient *gradients, size_t n_gradients,
-                                     const float *x, size_t n_rows, size_t I,
-                                     const uint32_t *x_rows, duo_precision precision)
-{
-    assert(n_gradients <= DUO_MAX_LINEAR);
-    if (n_rows == 0) return;
-    product products[DUO_MAX_LINEAR];
-    size_t n = 0;
-    for (size_t i = 0; i < n_gradients; i++) {
-        const duo_linear_gradient *g = &gradients[i];
-        const duo_operand dy = {g->dy, g->O, NULL}, right = {x, I, x_rows};
-        if (g->dw) products[n++] = weight_product(g->dw, dy, right, n_rows, precision);
-    }
-    multiply(products, n);
 }
