@@ -7,6 +7,7 @@
 #include "compare_study.h"
 #include "duo/kernels.h"
 #include "duo/number.h"
+#include "duo/sizes.h"
 #include "options.h"
 #include "windows.h"
 
@@ -33,6 +34,7 @@ typedef struct compare_run {
     duo_reference reference;
     duo_fixed patterns;
     uint8_t *oracle_routes; /* (there.R, there.T, L) scratch: of one number of big layers */
+    double pace;            /* of all-big at the beginning: tokens per second */
     duo_comparison table;
 } compare_run;
 
@@ -143,15 +145,35 @@ static duo_status run_policy(const compare_run *c, const duo_model *model,
     return status;
 }
 
+/* The speed of all-big now. */
+static duo_status measure_pace(const compare_run *c, double *tokens_per_s)
+{
+    enum { BATCHES = 4 };
+    const size_t R = duo_min(c->sequences.R, BATCHES * c->options->batch);
+    const duo_sequences few = duo_sequences_rows(&c->sequences, 0, R);
+    duo_trace trace = {0};
+    bool router = false;
+    const duo_status status = run_policy(c, c->model, &few, "big", &trace, &router, tokens_per_s);
+    duo_trace_free(&trace);
+    return status;
+}
+
+/* A machine's speed changes from minute to minute, and rows are run one after another: a row's is
+ * told for the time in which all-big ran as at the beginning. */
 static duo_status measure(const compare_run *c, duo_compared *row, const duo_model *model,
                           const duo_sequences *sequences, const char *policy)
 {
     duo_trace trace = {0};
     bool router = false;
-    duo_status status =
-        run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
+    double before = 0, after = 0;
+    duo_status status = measure_pace(c, &before);
     if (status == DUO_OK)
+        status = run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
+    if (status == DUO_OK) status = measure_pace(c, &after);
+    if (status == DUO_OK) {
+        row->tokens_per_s *= c->pace / fmax(before, after);
         status = duo_compared_measure(row, &trace, sequences, &model->params.config, router);
+    }
     duo_trace_free(&trace);
     return status;
 }
@@ -255,6 +277,7 @@ static duo_status measure_yardsticks(compare_run *c)
     t->big = t->big_there = duo_compared_empty("all-big", t->L, 0);
     t->small = duo_compared_empty("all-small", 0, 0);
     duo_status status = duo_hindsight_measure(&t->hindsight, &c->reference, &c->there, t->L);
+    if (status == DUO_OK) status = measure_pace(c, &c->pace);
     if (status == DUO_OK) status = measure(c, &t->big, c->model, &c->sequences, "big");
     if (status == DUO_OK) status = measure(c, &t->big_there, c->model, &c->there, "big");
     if (status == DUO_OK) status = measure(c, &t->small, c->model, &c->sequences, "small");

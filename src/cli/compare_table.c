@@ -250,7 +250,8 @@ duo_status duo_comparison_print(const duo_comparison *c)
         "fixed pattern to all-big that is closed; corr: to where the oracle would\nbe without "
         "hindsight; none where the way is shorter than two of its errors. agree: choices that are "
         "the\noracle's. Rows of a smaller R are on the oracle's sequences. tok/s: of the fastest "
-        "batch, rows one after another.\nthe oracle's gain over all-big there, and without "
+        "batch, for a machine\non which all-big is at every row as fast as at the first.\nthe "
+        "oracle's gain over all-big there, and without "
         "hindsight:",
         c->L, c->against);
     for (size_t i = 0; i < c->n_budgets; i++) {
