@@ -45,11 +45,6 @@ START_TEST(rounding_is_to_nearest_even)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const float x = from_bits(cases[i][0]);
         ck_assert_uint_eq(duo_bf16_bits(x), cases[i][1] << 16);
-        const float other = 1.0f, pairs[2] = {duo_bf16_pair(x, other), duo_bf16_pair(other, x)};
-        uint32_t bits[2];
-        memcpy(bits, pairs, sizeof bits);
-        ck_assert_uint_eq(bits[0], cases[i][1] | 0x3f800000u);
-        ck_assert_uint_eq(bits[1], cases[i][1] << 16 | 0x3f80u);
     }
 }
 END_TEST

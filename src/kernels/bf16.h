@@ -22,13 +22,4 @@ static inline float duo_bf16_rounded(float x)
     return rounded;
 }
 
-/* Two bf16 side by side in 32 bits, the first in the lower half. */
-static inline float duo_bf16_pair(float first, float second)
-{
-    const uint32_t bits = duo_bf16_bits(first) >> 16 | duo_bf16_bits(second);
-    float pair;
-    memcpy(&pair, &bits, sizeof pair);
-    return pair;
-}
-
 #endif

@@ -12,6 +12,8 @@ static inline __mmask16 lanes_below(size_t n)
     return (__mmask16)(n < LANES ? (1u << n) - 1 : 0xffffu);
 }
 
+#include "tile_pack_pairs.h"
+
 /* Registers 0 to 3 are the sums, row after row of them; 4 and 5 the left rows; 6 and 7 the panel.
  */
 static inline __attribute__((always_inline)) void
@@ -106,56 +108,6 @@ static void multiply(float *const *y, const float *const *left, size_t rows, siz
     }
 }
 
-static void convert(float *to, const float *x, size_t K)
-{
-    for (size_t k = 0; k < K; k += 2 * LANES, x += 2 * LANES, to += DUO_LINE) {
-        const __mmask16 first = lanes_below(K - k),
-                        second = K - k > LANES ? lanes_below(K - k - LANES) : 0;
-        const __m512 a = _mm512_maskz_loadu_ps(first, x);
-        const __m512 b = _mm512_maskz_loadu_ps(second, x + LANES);
-        _mm512_store_ps(to, duo_neighbour_pairs(a, b));
-    }
-}
-
-/* Converted a piece at a time, then transposed. */
-static void pack_rows(float *panel, const float *w, size_t stride, size_t cols, size_t K)
-{
-    enum { UNITS = 64, DEPTH = 2 * UNITS };
-    _Alignas(64) float piece[VECTORS * LANES][UNITS];
-    const size_t width = (cols + LANES - 1) / LANES * LANES;
-    for (size_t k = 0; k < K; k += DEPTH, panel += UNITS * width) {
-        const size_t depth = K - k < DEPTH ? K - k : DEPTH;
-        for (size_t c = 0; c < cols; c++) convert(piece[c], w + c * stride + k, depth);
-        duo_tile_avx512.pack_rows(panel, piece[0], UNITS, cols, (depth + 1) / 2);
-    }
-}
-
-/* Row k of the operand and the next one, of `depth` rows, in pairs: LANES columns of them. */
-static inline __m512 unit_of_columns(const duo_operand *from, size_t k, size_t k_end, size_t column,
-                                     __mmask16 mask)
-{
-    const __m512 a = _mm512_maskz_loadu_ps(mask, duo_operand_row(from, k) + column);
-    if (k + 1 == k_end) return duo_row_pairs(a, _mm512_setzero_ps());
-    return duo_row_pairs(a, _mm512_maskz_loadu_ps(mask, duo_operand_row(from, k + 1) + column));
-}
-
-static void pack_columns(float *panels, size_t width, size_t lanes, size_t panel_size,
-                         const duo_operand *from, size_t first, size_t cols, size_t k0,
-                         size_t depth)
-{
-    for (size_t k = 0, u = 0; k < depth; k += 2, u++) {
-        float *panel = panels;
-        for (size_t n = 0; n < cols; n += width, panel += panel_size) {
-            const size_t own = cols - n < width ? cols - n : width;
-            const size_t padded = (own + lanes - 1) / lanes * lanes;
-            for (size_t c = 0; c < padded; c += LANES)
-                _mm512_store_ps(panel + u * padded + c,
-                                unit_of_columns(from, k0 + k, k0 + depth, first + n + c,
-                                                c < own ? lanes_below(own - c) : 0));
-        }
-    }
-}
-
 /* A line of k's at a time: its rows are read along, since only then they are fetched ahead. */
 static void convert_columns(float *to, size_t row_size, const duo_operand *from, size_t first,
                             size_t cols, size_t k0, size_t depth)
@@ -213,9 +165,9 @@ const duo_tile duo_tile_amx = {
     .lanes = LANES,
     .per_unit = 2,
     .multiply = multiply,
-    .pack_rows = pack_rows,
-    .pack_columns = pack_columns,
-    .convert = convert,
+    .pack_rows = pack_rows_of_pairs,
+    .pack_columns = pack_columns_of_pairs,
+    .convert = convert_to_pairs,
     .convert_columns = convert_columns,
     .enter = duo_amx_enter,
     .leave = duo_amx_leave,

@@ -103,16 +103,15 @@ static void transpose(float *panel, const float *w, size_t stride, size_t cols, 
 }
 
 #define PACK(name) name##_fp32
-#define PACK_PER_UNIT 1
-#define PACK_UNIT(a, b) ((void)(b), (a))
+#define PACK_VALUE(x) (x)
 #define PACK_LANES LANES
 #define PACK_TRANSPOSE transpose
 #include "tile_pack.h"
 
 #undef PACK
-#undef PACK_UNIT
+#undef PACK_VALUE
 #define PACK(name) name##_rounded
-#define PACK_UNIT(a, b) ((void)(b), duo_bf16_rounded(a))
+#define PACK_VALUE(x) duo_bf16_rounded(x)
 #include "tile_pack.h"
 
 /* A chain tends to 1: nothing overflows or becomes subnormal. */

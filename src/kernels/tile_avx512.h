@@ -14,7 +14,7 @@ enum { ROWS = 8, VECTORS = 3, LANES = 16 };
 
 static inline __mmask16 lanes_below(size_t n)
 {
-    return (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n < LANES ? (1u << n) - 1 : 0xffffu);
 }
 
 /* What follows is inlined with constant rows and vectors, so that the sums stay in registers. */
@@ -112,10 +112,8 @@ multiply_converting(const size_t rows, const size_t vectors, float *const *y,
     for (size_t i = 0; i < rows; i++) left_row[i] = units + i * row_size;
     for (size_t u = 0, row = 0; u < n_units; row++) {
         const size_t k = u * TILE_PER_UNIT, rest = depth - k;
-        const __mmask16 first = lanes_below(rest < LANES ? rest : LANES);
-        const __mmask16 second = lanes_below(rest < LANES       ? 0
-                                             : rest < 2 * LANES ? rest - LANES
-                                                                : LANES);
+        const __mmask16 first = lanes_below(rest);
+        const __mmask16 second = lanes_below(rest < LANES ? 0 : rest - LANES);
         /* A row of the output with each line, what is left with the last one. */
         const size_t fetched = n_units - u <= LANES || row >= rows ? rows : row + 1;
         for (size_t i = row; i < fetched; i++)

@@ -1,4 +1,3 @@
-#include "bf16.h"
 #include "pairs_avx512.h"
 
 #define TILE_PER_UNIT 2
@@ -8,12 +7,7 @@
 #define TILE_AHEAD 0 /* Zen 5 fetches them by itself, and loses 4 to 10 % to being told */
 #include "tile_avx512.h"
 
-#define PACK(name) name##_pairs
-#define PACK_PER_UNIT 2
-#define PACK_UNIT(a, b) duo_bf16_pair(a, b)
-#define PACK_LANES LANES
-#define PACK_TRANSPOSE duo_tile_avx512.pack_rows
-#include "tile_pack.h"
+#include "tile_pack_pairs.h"
 
 /* A chain grows by 2e-6 a round: nothing overflows or becomes subnormal. */
 enum { CHAINS = 24 };
@@ -35,8 +29,8 @@ static float spin(size_t rounds)
 const duo_tile duo_tile_avx512bf16 = {
     TILE_MULTIPLY,
     .multiply_sources = multiply_sources_any,
-    .pack_rows = rows_pairs,
-    .pack_columns = columns_pairs,
+    .pack_rows = pack_rows_of_pairs,
+    .pack_columns = pack_columns_of_pairs,
     .multiply_converting = multiply_converting_any,
     .spin = spin,
     .spin_flops = 2 * CHAINS * LANES * 2,
