@@ -1,8 +1,8 @@
 #ifndef DUO_BF16_EMULATED_H
 #define DUO_BF16_EMULATED_H
 
-/* What the instructions for bf16 do, in AVX-512F: the tiles that use them are then tested on any
- * processor that has that. */
+/* What the instructions for bf16 do, in AVX-512F: what uses them is then tested on any processor
+ * that has that. */
 #include <immintrin.h>
 
 /* Subnormal numbers are zero for the instructions. */

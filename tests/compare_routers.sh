@@ -36,6 +36,9 @@ value() { # VARIANT BUDGET SEED COLUMN
 }
 [ "$(value exact 1 1 big)" = 0.333333 ] || fail "exact is not: $(value exact 1 1 big)"
 [ "$(value told 1 1 flops)" != "$(value told 2 1 flops)" ] || fail 'told one budget only'
+for rate in $(value exact 1 1 tokens_per_s) $(value all 2 2 tokens_per_s) $(value dense 1 1 tokens_per_s); do
+    awk -v r="$rate" 'BEGIN { exit !(r > 0 && r < 1e12) }' || fail "speed: $rate"
+done
 # Equal FLOPs but for the router's own and the rounding of a width.
 awk -v d="$(value dense 2 1 flops)" -v f="$(value 'best fixed' 2 - flops | head -1)" \
     'BEGIN { exit !(d / f > 0.99 && d / f < 1.01) }' || fail "dense: $(value dense 2 1 flops)"

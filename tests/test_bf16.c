@@ -98,7 +98,6 @@ START_TEST(threads_and_packed_forms_do_not_change_bits)
 }
 END_TEST
 
-/* Rounding reaches the operands alone: the bias and what is added to keep all their bits. */
 /* Without a bias and without what stood there, a tile may store its registers as they are. */
 START_TEST(rows_together_have_the_bits_of_rows_alone)
 {
@@ -119,6 +118,7 @@ START_TEST(rows_together_have_the_bits_of_rows_alone)
 }
 END_TEST
 
+/* Rounding reaches the operands alone: the bias and what is added to keep all their bits. */
 START_TEST(only_operands_are_rounded)
 {
     if (!start_tile(_i, 1)) return;

@@ -44,7 +44,8 @@ typedef struct duo_compared {
     double raw;               /**< without thresholds, */
     duo_estimate early, late; /**< in the first and in the last quarter of the positions */
     double layer_share[DUO_MAX_LAYERS]; /**< (L) of big */
-    double flops, tokens_per_s;
+    double flops;
+    double tokens_per_s;     /**< of a machine that keeps the speed of the first row */
     duo_agreement agreement; /**< of the choices with the oracle's */
 } duo_compared;
 

@@ -179,7 +179,8 @@ void duo_rope_backward(float *dx, const float *table, const uint32_t *positions,
 typedef struct duo_attention_shape {
     size_t B, T, H, Hkv, D;
     duo_precision precision; /**< bf16 allows products to round their operands, the weights of the
-                              * softmax among them, and does so where that is faster: on AMX */
+                              * softmax among them, and does so where that is faster: on AMX
+                              * and AVX-512-BF16 */
 } duo_attention_shape;
 
 size_t duo_attention_scratch(duo_attention_shape shape);

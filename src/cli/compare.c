@@ -34,7 +34,7 @@ typedef struct compare_run {
     duo_reference reference;
     duo_fixed patterns;
     uint8_t *oracle_routes; /* (there.R, there.T, L) scratch: of one number of big layers */
-    double pace;            /* of all-big at the beginning: tokens per second */
+    double pace, pace_now;  /* tokens per second of all-big beside the first row, and at last */
     duo_comparison table;
 } compare_run;
 
@@ -158,24 +158,33 @@ static duo_status measure_pace(const compare_run *c, double *tokens_per_s)
     return status;
 }
 
-/* A machine's speed changes from minute to minute, and rows are run one after another: a row's is
- * told for the time in which all-big ran as at the beginning. */
-static duo_status measure(const compare_run *c, duo_compared *row, const duo_model *model,
-                          const duo_sequences *sequences, const char *policy)
+static duo_status measure_once(const compare_run *c, duo_compared *row, const duo_model *model,
+                               const duo_sequences *sequences, const char *policy)
 {
     duo_trace trace = {0};
     bool router = false;
-    double before = 0, after = 0;
-    duo_status status = measure_pace(c, &before);
+    duo_status status =
+        run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
     if (status == DUO_OK)
-        status = run_policy(c, model, sequences, policy, &trace, &router, &row->tokens_per_s);
-    if (status == DUO_OK) status = measure_pace(c, &after);
-    if (status == DUO_OK) {
-        row->tokens_per_s *= c->pace / fmax(before, after);
         status = duo_compared_measure(row, &trace, sequences, &model->params.config, router);
-    }
     duo_trace_free(&trace);
     return status;
+}
+
+/* A machine's speed changes from minute to minute, and rows are run one after another: a row's is
+ * told for the time in which all-big ran as beside the first row. */
+static duo_status measure(compare_run *c, duo_compared *row, const duo_model *model,
+                          const duo_sequences *sequences, const char *policy)
+{
+    double before = c->pace_now;
+    duo_status status = before > 0 ? DUO_OK : measure_pace(c, &before);
+    if (status == DUO_OK) status = measure_once(c, row, model, sequences, policy);
+    if (status == DUO_OK) status = measure_pace(c, &c->pace_now);
+    if (status != DUO_OK) return status;
+    const double beside = fmax(before, c->pace_now);
+    if (c->pace == 0) c->pace = beside;
+    row->tokens_per_s *= c->pace / beside;
+    return DUO_OK;
 }
 
 /* How far choices on the oracle's sequences are its own at one number of big layers. */
@@ -277,7 +286,6 @@ static duo_status measure_yardsticks(compare_run *c)
     t->big = t->big_there = duo_compared_empty("all-big", t->L, 0);
     t->small = duo_compared_empty("all-small", 0, 0);
     duo_status status = duo_hindsight_measure(&t->hindsight, &c->reference, &c->there, t->L);
-    if (status == DUO_OK) status = measure_pace(c, &c->pace);
     if (status == DUO_OK) status = measure(c, &t->big, c->model, &c->sequences, "big");
     if (status == DUO_OK) status = measure(c, &t->big_there, c->model, &c->there, "big");
     if (status == DUO_OK) status = measure(c, &t->small, c->model, &c->sequences, "small");
@@ -316,7 +324,7 @@ static duo_status measure_row(compare_run *c, const wanted_row *wanted)
                           c->options->checkpoint);
     if (status == DUO_OK) status = measure(c, row, model, &c->sequences, policy);
     if (status == DUO_OK && without_thresholds(raw, policy)) {
-        status = measure(c, &without, model, &c->sequences, raw);
+        status = measure_once(c, &without, model, &c->sequences, raw);
         row->raw = without.share;
     }
     if (status == DUO_OK && routers && config->n_layers == c->table.L)

@@ -314,7 +314,8 @@ static void write_heading(FILE *out, const char *against)
         "less_all_big", "gap_closed", "corrected_closed",    "big_early", "big_late"};
     fprintf(
         out,
-        "\n# Rows of one seed: less_%s is less the row of that seed, less_at_flops_%s less means.",
+        "\n# Rows of one seed: less_%s is less the row of that seed, less_at_flops_%s less means. "
+        "tokens_per_s: for a machine on which all-big is at every row as fast as at the first.",
         against, against);
     fputs("\nbudget\troutes\tseed\tsequences\tperplexity\tspread_over_seeds\tbig\t"
           "big_uncalibrated\tflops\ttokens_per_s",

@@ -1,6 +1,8 @@
 #include "amx.h"
 #include "attention_pairs.h"
 
+_Static_assert((int)SIDE == (int)DUO_AMX_SIDE, "a square is two by two registers");
+
 static inline void multiply(float *c, size_t c_row, const float *a, size_t a_row, const float *b,
                             size_t b_row, size_t lines, bool add)
 {

@@ -428,7 +428,10 @@ void duo_products_multiply(const duo_product *products, size_t n)
 {
     if (n == 0) return;
     size_t work = 0;
-    for (size_t i = 0; i < n; i++) work += products[i].M * products[i].N * products[i].K;
+    for (size_t i = 0; i < n; i++) {
+        assert(products[i].M > 0);
+        work += products[i].M * products[i].N * products[i].K;
+    }
     const bool serial = work < DUO_SERIAL_WORK;
     const duo_tile *tile = products[0].tile;
     for (size_t i = 1; i < n; i++) assert(products[i].tile == tile);

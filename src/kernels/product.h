@@ -24,14 +24,16 @@ typedef struct duo_product {
     float *packed;   /* all panels of the right operand, or NULL */
 } duo_product;
 
-/** The tile and the blocks; the caller sets the operands, M and the output. */
+/** The tile and the blocks of the sum, of which a left operand by k has others; the caller sets the
+ * operands, M and the output. */
 duo_product duo_product_new(duo_precision precision, size_t N, size_t K, bool left_by_k);
 
 /** n products of one tile, no two with a common output, by one team. */
 void duo_products_multiply(const duo_product *products, size_t n);
 
-/** All panels of a right operand (K, N), and filling p->packed with those of p's. */
+/** Bytes of all panels of a right operand (K, N). */
 size_t duo_product_packed_bytes(duo_precision precision, size_t N, size_t K);
+/** p->packed becomes the panels of p->right. */
 void duo_product_pack(const duo_product *p);
 
 #endif

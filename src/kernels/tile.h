@@ -80,7 +80,8 @@ typedef void duo_tile_pack_rows(float *panel, const float *w, size_t stride, siz
 
 /**
  * Panels of `width` columns, panel_size floats apart, the last one rounded up to a multiple of
- * `lanes`: element (k, c) is row k0 + k, column first + c. Strips are such panels.
+ * `lanes`: element (k, c) is row k0 + k, column first + c. Strips are such panels, of tiles that
+ * ask for them.
  */
 typedef void duo_tile_pack_columns(float *panels, size_t width, size_t lanes, size_t panel_size,
                                    const duo_operand *from, size_t first, size_t cols, size_t k0,

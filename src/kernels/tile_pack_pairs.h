@@ -1,7 +1,9 @@
 /*
  * Packing into pairs of bf16 with the instructions for them. The file that includes this defines
- * VECTORS and LANES of its tile and lanes_below(n), a mask of up to LANES lanes.
+ * VECTORS and LANES of its tile and lanes_below(n), the mask of n lanes, or of all where n is more.
  */
+#include <assert.h>
+
 #include "pairs_avx512.h"
 #include "tile.h"
 
@@ -31,7 +33,7 @@ static inline void pack_rows_of_pairs(float *panel, const float *w, size_t strid
     }
 }
 
-/* Row k of the operand and the next one, of `depth` rows, in pairs: LANES columns of them. */
+/* Rows k and k + 1 of the operand in pairs, 0 for what is not below k_end: LANES columns. */
 static inline __m512 unit_of_columns(const duo_operand *from, size_t k, size_t k_end, size_t column,
                                      __mmask16 mask)
 {
@@ -44,6 +46,7 @@ static inline void pack_columns_of_pairs(float *panels, size_t width, size_t lan
                                          size_t panel_size, const duo_operand *from, size_t first,
                                          size_t cols, size_t k0, size_t depth)
 {
+    assert(lanes % LANES == 0);
     for (size_t k = 0, u = 0; k < depth; k += 2, u++) {
         float *panel = panels;
         for (size_t n = 0; n < cols; n += width, panel += panel_size) {
