@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-jobs=$(nproc)
+jobs=$(env -u OMP_NUM_THREADS nproc) # which goes by that setting otherwise
 export root jobs
 
 # What builds, tests and runs Duo.
