@@ -1,5 +1,5 @@
 #include "amx.h"
-#include "attention_pairs.h"
+#include "attention_pairs_avx512.h"
 
 _Static_assert((int)SIDE == (int)DUO_AMX_SIDE, "a square is two by two registers");
 

@@ -1,4 +1,4 @@
-#include "attention_pairs.h"
+#include "attention_pairs_avx512.h"
 
 enum { ROWS = 8 }; /* by two vectors: chains enough, and few loads for each product */
 

@@ -7,12 +7,7 @@
 
 enum { SIDE = DUO_AMX_SIDE, LANES = 16, ROWS = 2 * SIDE, VECTORS = 2 };
 
-static inline __mmask16 lanes_below(size_t n)
-{
-    return (__mmask16)(n < LANES ? (1u << n) - 1 : 0xffffu);
-}
-
-#include "tile_pack_pairs.h"
+#include "tile_pack_pairs_avx512.h"
 
 /* Registers 0 to 3 are the sums, row after row of them; 4 and 5 the left rows; 6 and 7 the panel.
  */

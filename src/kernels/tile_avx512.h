@@ -5,17 +5,11 @@
  * TILE_UNITS(a, b), the units of two rows, and TILE_LINE(a, b), those of a row that goes on from a
  * to b.
  */
-#include <immintrin.h>
-
+#include "lanes_avx512.h"
 #include "tile.h"
 #include "unroll.h"
 
 enum { ROWS = 8, VECTORS = 3, LANES = 16 };
-
-static inline __mmask16 lanes_below(size_t n)
-{
-    return (__mmask16)(n < LANES ? (1u << n) - 1 : 0xffffu);
-}
 
 /* What follows is inlined with constant rows and vectors, so that the sums stay in registers. */
 

@@ -7,7 +7,7 @@
 #define TILE_AHEAD 0 /* Zen 5 fetches them by itself, and loses 4 to 10 % to being told */
 #include "tile_avx512.h"
 
-#include "tile_pack_pairs.h"
+#include "tile_pack_pairs_avx512.h"
 
 /* A chain grows by 2e-6 a round: nothing overflows or becomes subnormal. */
 enum { CHAINS = 24 };

@@ -2,17 +2,11 @@
 #define DUO_VEC_AVX512_H
 
 /* What simd_vector.h wants of AVX-512. */
-#include <immintrin.h>
-#include <stddef.h>
+#include "lanes_avx512.h"
 
 enum { WIDTH = 16, TILE_ROWS = 8 };
 typedef __m512 vec;
 typedef __mmask16 vec_mask;
-
-static inline vec_mask lanes_below(size_t n)
-{
-    return (vec_mask)((1u << n) - 1);
-}
 
 static inline vec vec_set(float x)
 {

@@ -225,8 +225,7 @@ __attribute__((always_inline)) static inline void power_of_two(vec *x)
 /* score, or -infinity in its first n lanes. */
 static inline vec hide_lanes(vec score, size_t n)
 {
-    return n >= WIDTH ? vec_set(-INFINITY)
-                      : _mm512_mask_mov_ps(score, lanes_below(n), vec_set(-INFINITY));
+    return _mm512_mask_mov_ps(score, lanes_below(n), vec_set(-INFINITY));
 }
 
 /* Keys 0 to keys of one vector of lanes, whose first lane is query t: the scores become weights

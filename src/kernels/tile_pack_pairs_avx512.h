@@ -1,9 +1,10 @@
 /*
  * Packing into pairs of bf16 with the instructions for them. The file that includes this defines
- * VECTORS and LANES of its tile and lanes_below(n), the mask of n lanes, or of all where n is more.
+ * VECTORS and LANES of its tile.
  */
 #include <assert.h>
 
+#include "lanes_avx512.h"
 #include "pairs_avx512.h"
 #include "tile.h"
 
