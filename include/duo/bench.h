@@ -38,14 +38,15 @@ typedef struct duo_bench_row {
     const char *unit;          /**< of value: "GFLOP/s", "GB/s", "tokens/s", "MiB" */
     double value, least, most; /**< median and range over the repeats */
     double limit;              /**< what it could be, in the same unit */
-    const char *limit_name;    /**< what sets the limit: "peak", "L2 triad"; NULL: none */
-    double seconds;            /**< of one call, median */
-    double error;              /**< largest deviation from a plain loop in double, over the root
-                                    mean square of the right results */
-    double tokens_per_s;       /**< of a training step, of a search */
-    double part_of_step;       /**< of a kernel: its calls' share of the step's time */
-    double off_chord;          /**< of a point of the routing curve: time over the straight line
-                                    between its ends, less 1 */
+    const char *limit_name; /**< what sets the limit: "peak", or "read" or "triad", the bandwidth of
+                               a working set of the same size; NULL: none */
+    double seconds;         /**< of one call, median */
+    double error;           /**< largest deviation from a plain loop in double, over the root
+                                 mean square of the right results */
+    double tokens_per_s;    /**< of a training step, of a search */
+    double part_of_step;    /**< of a kernel: its calls' share of the step's time */
+    double off_chord;       /**< of a point of the routing curve: time over the straight line
+                                 between its ends, less 1 */
 } duo_bench_row;
 
 typedef void duo_bench_sink(void *context, const duo_bench_row *row);

@@ -32,34 +32,18 @@ void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision prec
 
 /* ---------------------------------------------------------------- limits */
 
-typedef enum bench_level { BENCH_L2, BENCH_L3, BENCH_DRAM, BENCH_LEVELS } bench_level;
-const char *bench_level_name(bench_level level);
-
-/** Per second: median and range. */
-typedef struct bench_rate {
-    double median, least, most;
-} bench_rate;
-
-/** What one number of threads can do. */
-typedef struct bench_limits {
-    double peak; /* FLOP/s in fp32, when the threads were last started */
-    bench_rate read[BENCH_LEVELS], write[BENCH_LEVELS], triad[BENCH_LEVELS]; /* bytes */
-    size_t size[BENCH_LEVELS]; /* bytes that the threads' share of a level holds */
-} bench_limits;
-
 struct duo_bench {
     duo_bench_setting setting;
     duo_machine machine;
-    bench_limits *limits;  /* one for each of setting.threads, once measured */
-    bool *bandwidth_known; /* the same */
+    double *peaks; /* FLOP/s in fp32, for each of setting.threads: when they were last started */
 };
 
-/** Start the kernels on setting.threads[i] and measure what is not known yet of their limits; the
- *  peak is measured anew, since clocks drift. */
-duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **limits);
+/** Start the kernels on setting.threads[i], and warn where the peak is another one than before. */
+duo_status bench_start(duo_bench *bench, size_t i);
 
-/** The level that a working set lives in. */
-bench_level bench_level_of(const bench_limits *limits, double bytes);
+/** Bytes per second that the threads read of, or move in a triad over, a working set of so many
+ * bytes. */
+duo_status bench_bandwidth(const duo_bench *bench, bool reads_only, double bytes, double *rate);
 
 /* ---------------------------------------------------------------- rows */
 
@@ -69,13 +53,14 @@ duo_bench_row bench_row(duo_bench_part part, const char *name, duo_precision pre
 void bench_row_rate(duo_bench_row *row, bench_times times, double work, const char *unit);
 /** FLOPs done in `times`; the limit is the peak that was measured beside them. */
 void bench_row_flops(duo_bench_row *row, bench_times times, double flops);
-/** FLOPs on `bytes` of operands: the limit is the peak or the bandwidth, whichever is lower. */
+/** FLOPs on `bytes` of operands, which the threads read at `rate`: the limit is that or the peak,
+ * whichever is lower. */
 void bench_row_roofline(duo_bench_row *row, bench_times times, double flops, double bytes,
-                        const bench_limits *limits);
-/** Bytes moved in `times` by a kernel whose operands hold `holds` bytes, and which only reads them
- * or also writes. */
-void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, double holds,
-                     bool reads_only, const bench_limits *limits);
+                        double rate);
+/** Bytes moved in `times`; the limit is `rate`, of reading or of a triad over as large a working
+ * set. */
+void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, bool reads_only,
+                     double rate);
 /** Whether a kernel, step or search of this name is to be measured. */
 bool bench_wanted(const duo_bench *bench, const char *name);
 void bench_emit(const duo_bench *bench, const duo_bench_row *row);
@@ -83,8 +68,8 @@ void bench_emit(const duo_bench *bench, const duo_bench_row *row);
 /* ---------------------------------------------------------------- parts */
 
 duo_status bench_machine(duo_bench *bench);
-duo_status bench_products(duo_bench *bench, const bench_limits *limits);
-duo_status bench_rows_kernels(duo_bench *bench, const bench_limits *limits);
+duo_status bench_products(duo_bench *bench);
+duo_status bench_rows_kernels(duo_bench *bench);
 duo_status bench_attention(duo_bench *bench);
 duo_status bench_step(duo_bench *bench);
 duo_status bench_routing(duo_bench *bench);

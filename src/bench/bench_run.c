@@ -51,27 +51,21 @@ void bench_row_flops(duo_bench_row *row, bench_times times, double flops)
 }
 
 void bench_row_roofline(duo_bench_row *row, bench_times times, double flops, double bytes,
-                        const bench_limits *limits)
+                        double rate)
 {
-    static const char *const names[] = {"L2 read", "L3 read", "DRAM read"};
     bench_row_flops(row, times, flops);
-    const bench_level level = bench_level_of(limits, bytes);
-    const double by_bytes = flops / bytes * limits->read[level].median / 1e9;
+    const double by_bytes = flops / bytes * rate / 1e9;
     if (by_bytes >= row->limit) return;
     row->limit = by_bytes;
-    row->limit_name = names[level];
+    row->limit_name = "read";
 }
 
-void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, double holds,
-                     bool reads_only, const bench_limits *limits)
+void bench_row_bytes(duo_bench_row *row, bench_times times, double bytes, bool reads_only,
+                     double rate)
 {
-    static const char *const names[2][BENCH_LEVELS] = {{"L2 triad", "L3 triad", "DRAM triad"},
-                                                       {"L2 read", "L3 read", "DRAM read"}};
-    const bench_level level = bench_level_of(limits, holds);
-    const bench_rate *rate = reads_only ? limits->read : limits->triad;
     bench_row_rate(row, times, bytes / 1e9, "GB/s");
-    row->limit = rate[level].median / 1e9;
-    row->limit_name = names[reads_only][level];
+    row->limit = rate / 1e9;
+    row->limit_name = reads_only ? "read" : "triad";
 }
 
 bool bench_wanted(const duo_bench *bench, const char *name)
@@ -110,9 +104,8 @@ duo_status duo_bench_create(duo_bench **out, const duo_bench_setting *setting)
     duo_bench *bench = calloc(1, sizeof *bench);
     if (!bench) return duo_fail(DUO_ENOMEM, "bench: no memory");
     bench->setting = *setting;
-    bench->limits = calloc(setting->n_threads, sizeof *bench->limits);
-    bench->bandwidth_known = calloc(setting->n_threads, sizeof *bench->bandwidth_known);
-    if (!bench->limits || !bench->bandwidth_known) {
+    bench->peaks = calloc(setting->n_threads, sizeof *bench->peaks);
+    if (!bench->peaks) {
         duo_bench_free(bench);
         return duo_fail(DUO_ENOMEM, "bench: no memory");
     }
@@ -124,8 +117,7 @@ duo_status duo_bench_create(duo_bench **out, const duo_bench_setting *setting)
 void duo_bench_free(duo_bench *bench)
 {
     if (!bench) return;
-    free(bench->limits);
-    free(bench->bandwidth_known);
+    free(bench->peaks);
     free(bench);
 }
 
@@ -133,11 +125,10 @@ static duo_status bench_kernels(duo_bench *bench)
 {
     duo_status status = DUO_OK;
     for (size_t i = 0; i < bench->setting.n_threads && status == DUO_OK; i++) {
-        const bench_limits *limits = NULL;
-        status = bench_start(bench, i, &limits);
-        if (status == DUO_OK) status = bench_products(bench, limits);
+        status = bench_start(bench, i);
+        if (status == DUO_OK) status = bench_products(bench);
         if (status == DUO_OK) status = bench_attention(bench);
-        if (status == DUO_OK) status = bench_rows_kernels(bench, limits);
+        if (status == DUO_OK) status = bench_rows_kernels(bench);
     }
     return status;
 }

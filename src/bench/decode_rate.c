@@ -81,17 +81,16 @@ static demand demand_of(const decoder *d)
 
 /* ---------------------------------------------------------------- the part */
 
-static void measure_share(const duo_bench *bench, const bench_limits *limits, decoder *d,
-                          double share, double model_bytes, duo_precision precision)
+/* `rate`: bytes per second that can be read of so large a model. */
+static void measure_share(const duo_bench *bench, decoder *d, double share, double rate,
+                          duo_precision precision)
 {
-    static const char *const reads[] = {"L2 read", "L3 read", "DRAM read"};
     const double p[DUO_MODULES] = {[DUO_SMALL] = 1 - share, [DUO_BIG] = share};
     duo_routes_random(d->routes, TOKENS, d->S, d->L, p, 1, 0, 0);
     bench_random_ids(d->tokens, d->S, d->model->params.config.vocab_size);
     const bench_times times = bench_measure(&bench->setting, precision, run, d);
     const demand need = demand_of(d);
-    const bench_level level = bench_level_of(limits, model_bytes);
-    const double by_bytes = need.bytes / limits->read[level].median;
+    const double by_bytes = need.bytes / rate;
     const double by_flops = need.flops * times.median / times.at_peak;
 
     char name[64];
@@ -100,7 +99,7 @@ static void measure_share(const duo_bench *bench, const bench_limits *limits, de
     bench_row_rate(&row, times, (double)(TOKENS * d->S), "tok/s");
     row.seconds = times.median / TOKENS;
     row.limit = (double)d->S / fmax(by_bytes, by_flops);
-    row.limit_name = by_bytes > by_flops ? reads[level] : "peak";
+    row.limit_name = by_bytes > by_flops ? "read" : "peak";
     bench_emit(bench, &row);
 }
 
@@ -115,8 +114,8 @@ static double packed_bytes(const duo_model *model)
     return bytes;
 }
 
-static duo_status measure_batch(const duo_bench *bench, const bench_limits *limits,
-                                duo_model *model, size_t S, duo_precision precision)
+static duo_status measure_batch(const duo_bench *bench, duo_model *model, size_t S,
+                                duo_precision precision)
 {
     static const double shares[] = {0, 0.25, 0.5, 0.75, 1};
     const duo_config *c = &model->params.config;
@@ -126,25 +125,26 @@ static duo_status measure_batch(const duo_bench *bench, const bench_limits *limi
         return duo_fail(DUO_EINVAL, "bench: generation needs max_seq of at least %d", TOKENS);
     duo_arena arena, size = DUO_ARENA_MEASURE;
     lay_out(&d, &size);
-    const duo_status status = duo_arena_create(&arena, size.used, "generation");
+    duo_status status = duo_arena_create(&arena, size.used, "generation");
     if (status != DUO_OK) return status;
     lay_out(&d, &arena);
-    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
-        measure_share(bench, limits, &d, shares[i], packed_bytes(model), precision);
+    double rate = 0;
+    status = bench_bandwidth(bench, true, packed_bytes(model), &rate);
+    for (size_t i = 0; i < sizeof shares / sizeof *shares && status == DUO_OK; i++)
+        measure_share(bench, &d, shares[i], rate, precision);
     duo_arena_free(&arena);
-    return DUO_OK;
+    return status;
 }
 
-static duo_status measure(const duo_bench *bench, const bench_limits *limits,
-                          duo_precision precision)
+static duo_status measure(const duo_bench *bench, duo_precision precision)
 {
     duo_model *model = NULL;
     duo_status status = duo_model_create(&model, &bench->setting.model);
     if (status != DUO_OK) return status;
     duo_model_init(model, DUO_ALL_GROUPS, 1);
     status = duo_model_pack(model, precision);
-    if (status == DUO_OK) status = measure_batch(bench, limits, model, 1, precision);
-    if (status == DUO_OK) status = measure_batch(bench, limits, model, MOST_SEQUENCES, precision);
+    if (status == DUO_OK) status = measure_batch(bench, model, 1, precision);
+    if (status == DUO_OK) status = measure_batch(bench, model, MOST_SEQUENCES, precision);
     duo_model_free(model);
     return status;
 }
@@ -154,9 +154,8 @@ duo_status bench_decode(duo_bench *bench)
     const duo_bench_setting *setting = &bench->setting;
     for (size_t p = 0; p < setting->n_precisions; p++)
         for (size_t i = 0; i < setting->n_threads; i++) {
-            const bench_limits *limits = NULL;
-            duo_status status = bench_start(bench, i, &limits);
-            if (status == DUO_OK) status = measure(bench, limits, setting->precisions[p]);
+            duo_status status = bench_start(bench, i);
+            if (status == DUO_OK) status = measure(bench, setting->precisions[p]);
             if (status != DUO_OK) return status;
         }
     return DUO_OK;

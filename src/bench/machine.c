@@ -54,22 +54,15 @@ void duo_machine_describe(duo_machine *machine)
     fclose(file);
 }
 
-const char *bench_level_name(bench_level level)
-{
-    static const char *const names[] = {"L2", "L3", "DRAM"};
-    return names[level];
-}
-
-bench_level bench_level_of(const bench_limits *limits, double bytes)
-{
-    if (bytes <= (double)limits->size[BENCH_L2]) return BENCH_L2;
-    if (bytes <= (double)limits->size[BENCH_L3]) return BENCH_L3;
-    return BENCH_DRAM;
-}
-
 /* ---------------------------------------------------------------- bandwidth */
 
-enum { CHUNK = 4096 }; /* floats that a thread walks over at a time */
+enum { CHUNK = 4096, SKEW = 1040 }; /* floats: that a thread walks over at a time; between arrays */
+enum { L2, L3, DRAM, LEVELS };
+
+/* Bytes per second: median and range. */
+typedef struct bench_rate {
+    double median, least, most;
+} bench_rate;
 
 typedef struct walk {
     const bench_stream *stream;
@@ -120,72 +113,65 @@ static const bench_stream *stream_of(duo_isa isa)
 }
 
 /* Bytes that all threads walk over, well inside a level and well outside the one before it. */
-static void working_sets(size_t bytes[BENCH_LEVELS], const duo_bench *bench, int threads)
+static void working_sets(size_t bytes[LEVELS], const duo_bench *bench, int threads)
 {
     const size_t mebibyte = (size_t)1 << 20;
     const duo_machine *m = &bench->machine;
     const size_t l2 = m->l2 * (size_t)threads;
-    bytes[BENCH_L2] = l2 * 3 / 8;
-    bytes[BENCH_L3] = duo_min(m->l3 * 3 / 8, duo_max(16 * mebibyte, 4 * l2));
-    bytes[BENCH_DRAM] = duo_min(m->memory / 8, duo_max(256 * mebibyte, 4 * m->l3));
-    if (bench->setting.quick) bytes[BENCH_DRAM] = 32 * mebibyte;
+    bytes[L2] = l2 * 3 / 8;
+    bytes[L3] = duo_min(m->l3 * 3 / 8, duo_max(16 * mebibyte, 4 * l2));
+    bytes[DRAM] = duo_min(m->memory / 8, duo_max(256 * mebibyte, 4 * m->l3));
+    if (bench->setting.quick) bytes[DRAM] = 32 * mebibyte;
 }
 
-static bench_rate rate_of(const duo_bench_setting *setting, bench_work *work, walk *w, double bytes)
+/* One array of all bytes that is read or written, or a third of them each for a, b and c, which do
+ * not lie a power of two apart: they would share sets of the caches and banks of the memory. */
+static duo_status take_walk(walk *w, duo_arena *arena, double bytes)
 {
-    const bench_times times = bench_measure(setting, DUO_FP32, work, w);
+    const size_t third = duo_max(1, (size_t)(bytes / 3 / sizeof(float) / CHUNK)) * CHUNK;
+    const size_t room = 3 * third + 2 * SKEW;
+    const duo_status status = duo_arena_create(arena, room * sizeof(float), "bandwidth");
+    if (status != DUO_OK) return status;
+    *w = (walk){.stream = stream_of(duo_kernels_isa()), .n = third};
+    w->a = DUO_TAKE(arena, float, room);
+    w->b = w->a + third + SKEW;
+    w->c = w->b + third + SKEW;
+    return DUO_OK;
+}
+
+static bench_rate rate_of(const duo_bench_setting *setting, bench_work *work, walk w)
+{
+    if (work != walk_triad) w.n *= 3;
+    const bench_times times = bench_measure(setting, DUO_FP32, work, &w);
+    const double bytes = (double)w.n * sizeof(float) * (work == walk_triad ? 3 : 1);
     return (bench_rate){bytes / times.median, bytes / times.most, bytes / times.least};
 }
 
-static duo_status measure_bandwidth(const duo_bench *bench, bench_limits *limits)
+duo_status bench_bandwidth(const duo_bench *bench, bool reads_only, double bytes, double *rate)
 {
-    size_t bytes[BENCH_LEVELS], most = 0;
-    working_sets(bytes, bench, duo_kernels_threads());
-    for (int level = 0; level < BENCH_LEVELS; level++) most = duo_max(most, bytes[level]);
-    const size_t room = 3 * ((most / 3 / sizeof(float) / CHUNK + 1) * CHUNK);
+    walk w;
     duo_arena arena;
-    const duo_status status = duo_arena_create(&arena, room * sizeof(float), "bandwidth");
+    const duo_status status = take_walk(&w, &arena, bytes);
     if (status != DUO_OK) return status;
-    walk w = {.stream = stream_of(duo_kernels_isa())};
-    w.a = DUO_TAKE(&arena, float, room);
-    for (int level = 0; level < BENCH_LEVELS; level++) {
-        const size_t third = duo_max(1, bytes[level] / 3 / sizeof(float) / CHUNK) * CHUNK;
-        const double size = (double)(3 * third * sizeof(float));
-        w.b = w.a + third;
-        w.c = w.b + third;
-        w.n = 3 * third;
-        limits->read[level] = rate_of(&bench->setting, walk_read, &w, size);
-        limits->write[level] = rate_of(&bench->setting, walk_write, &w, size);
-        w.n = third;
-        limits->triad[level] = rate_of(&bench->setting, walk_triad, &w, size);
-    }
+    *rate = rate_of(&bench->setting, reads_only ? walk_read : walk_triad, w).median;
     duo_arena_free(&arena);
     return DUO_OK;
 }
 
-/* ---------------------------------------------------------------- limits */
+/* ---------------------------------------------------------------- threads */
 
-duo_status bench_start(duo_bench *bench, size_t i, const bench_limits **out)
+duo_status bench_start(duo_bench *bench, size_t i)
 {
-    bench_limits *limits = &bench->limits[i];
     const int threads = bench->setting.threads[i];
-    duo_status status = duo_kernels_start(threads);
+    const duo_status status = duo_kernels_start(threads);
     if (status != DUO_OK) return status;
-    const double before = limits->peak;
-    limits->peak = duo_kernels_peak(DUO_FP32);
-    if (fabs(limits->peak / before - 1) > 0.1 && before > 0)
+    const double before = bench->peaks[i], peak = duo_kernels_peak(DUO_FP32);
+    if (fabs(peak / before - 1) > 0.1 && before > 0)
         duo_warn("the multiply-add peak on %d threads went from %.0f to %.0f GFLOP/s: the machine "
                  "is not idle, or its clock drifts",
-                 threads, before / 1e9, limits->peak / 1e9);
-    if (!bench->bandwidth_known[i]) {
-        limits->size[BENCH_L2] = bench->machine.l2 * (size_t)threads;
-        limits->size[BENCH_L3] = bench->machine.l3;
-        limits->size[BENCH_DRAM] = bench->machine.memory;
-        status = measure_bandwidth(bench, limits);
-        bench->bandwidth_known[i] = status == DUO_OK;
-    }
-    *out = limits;
-    return status;
+                 threads, before / 1e9, peak / 1e9);
+    bench->peaks[i] = peak;
+    return DUO_OK;
 }
 
 /* ---------------------------------------------------------------- the part */
@@ -209,32 +195,45 @@ static void emit_peak(const duo_bench *bench, duo_precision precision)
     bench_emit(bench, &row);
 }
 
-static void emit_bandwidth(const duo_bench *bench, const char *what, bench_level level,
-                           const bench_rate *rate)
+static void emit_rate(const duo_bench *bench, const char *level, const char *what, bench_rate rate)
 {
     char name[32];
-    snprintf(name, sizeof name, "%s %s", bench_level_name(level), what);
+    snprintf(name, sizeof name, "%s %s", level, what);
     duo_bench_row row = bench_row(DUO_BENCH_MACHINE, name, DUO_FP32);
     row.unit = "GB/s";
-    row.value = rate->median / 1e9;
-    row.least = rate->least / 1e9;
-    row.most = rate->most / 1e9;
+    row.value = rate.median / 1e9;
+    row.least = rate.least / 1e9;
+    row.most = rate.most / 1e9;
     bench_emit(bench, &row);
+}
+
+static duo_status emit_bandwidths(const duo_bench *bench)
+{
+    static const char *const names[LEVELS] = {"L2", "L3", "DRAM"};
+    size_t bytes[LEVELS];
+    working_sets(bytes, bench, duo_kernels_threads());
+    for (int level = 0; level < LEVELS; level++) {
+        walk w;
+        duo_arena arena;
+        const duo_status status = take_walk(&w, &arena, (double)bytes[level]);
+        if (status != DUO_OK) return status;
+        emit_rate(bench, names[level], "read", rate_of(&bench->setting, walk_read, w));
+        emit_rate(bench, names[level], "write", rate_of(&bench->setting, walk_write, w));
+        emit_rate(bench, names[level], "triad", rate_of(&bench->setting, walk_triad, w));
+        duo_arena_free(&arena);
+    }
+    return DUO_OK;
 }
 
 duo_status bench_machine(duo_bench *bench)
 {
     for (size_t i = 0; i < bench->setting.n_threads; i++) {
-        const bench_limits *limits = NULL;
-        const duo_status status = bench_start(bench, i, &limits);
+        duo_status status = bench_start(bench, i);
         if (status != DUO_OK) return status;
         for (size_t p = 0; p < bench->setting.n_precisions; p++)
             emit_peak(bench, bench->setting.precisions[p]);
-        for (bench_level level = 0; level < BENCH_LEVELS; level++) {
-            emit_bandwidth(bench, "read", level, &limits->read[level]);
-            emit_bandwidth(bench, "write", level, &limits->write[level]);
-            emit_bandwidth(bench, "triad", level, &limits->triad[level]);
-        }
+        status = emit_bandwidths(bench);
+        if (status != DUO_OK) return status;
     }
     return DUO_OK;
 }

@@ -174,8 +174,7 @@ duo_status bench_oracle(duo_bench *bench)
     for (size_t p = 0; p < setting->n_precisions; p++)
         for (size_t i = 0; i < setting->n_threads; i++)
             for (size_t k = 0; k < n; k++) {
-                const bench_limits *limits = NULL;
-                duo_status status = bench_start(bench, i, &limits);
+                duo_status status = bench_start(bench, i);
                 if (status == DUO_OK) status = measure(bench, &list[k], setting->precisions[p]);
                 if (status != DUO_OK) return status;
             }

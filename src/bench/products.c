@@ -134,6 +134,9 @@ static double error_of(linear *l)
 
 /* ---------------------------------------------------------------- one product */
 
+/* Up to which a weight is read for too few multiplications to be hidden under them. */
+enum { MEMORY_BOUND_ROWS = 64 };
+
 static void fill(linear *l)
 {
     const linear_case *c = &l->is;
@@ -162,8 +165,7 @@ static double bytes_of(const linear *l)
     return (double)weight + activations * sizeof(float);
 }
 
-static duo_status measure(duo_bench *bench, const bench_limits *limits, const linear_case *is,
-                          duo_precision precision)
+static duo_status measure(duo_bench *bench, const linear_case *is, duo_precision precision)
 {
     static const char *const names[] = {"y = x W^T", "dx = dy W", "dW += dy^T x"};
     char name[64];
@@ -173,7 +175,7 @@ static duo_status measure(duo_bench *bench, const bench_limits *limits, const li
     linear l = {.is = *is, .weight = {.O = is->O, .I = is->I, .precision = precision}};
     duo_arena arena, size = DUO_ARENA_MEASURE;
     lay_out(&l, &size);
-    const duo_status status = duo_arena_create(&arena, size.used, "operands of a product");
+    duo_status status = duo_arena_create(&arena, size.used, "operands of a product");
     if (status != DUO_OK) return status;
     lay_out(&l, &arena);
     l.weight.w = l.w;
@@ -182,11 +184,16 @@ static duo_status measure(duo_bench *bench, const bench_limits *limits, const li
     duo_bench_row row = bench_row(DUO_BENCH_KERNELS, name, precision);
     row.error = error_of(&l);
     const double flops = 2.0 * (double)is->rows * (double)is->O * (double)is->I;
-    bench_row_roofline(&row, bench_measure(&bench->setting, precision, run, &l), flops,
-                       bytes_of(&l), limits);
-    bench_emit(bench, &row);
+    const bench_times times = bench_measure(&bench->setting, precision, run, &l);
+    bench_row_flops(&row, times, flops);
+    if (is->rows <= MEMORY_BOUND_ROWS) {
+        double rate = 0;
+        status = bench_bandwidth(bench, true, bytes_of(&l), &rate);
+        if (status == DUO_OK) bench_row_roofline(&row, times, flops, bytes_of(&l), rate);
+    }
+    if (status == DUO_OK) bench_emit(bench, &row);
     duo_arena_free(&arena);
-    return DUO_OK;
+    return status;
 }
 
 /* ---------------------------------------------------------------- all of them */
@@ -206,8 +213,7 @@ static linear_case scaled(const duo_bench *bench, linear_case c)
     return c;
 }
 
-static duo_status training_shapes(duo_bench *bench, const bench_limits *limits,
-                                  duo_precision precision, direction d)
+static duo_status training_shapes(duo_bench *bench, duo_precision precision, direction d)
 {
     duo_status status = DUO_OK;
     for (size_t i = 0; i < SHAPES; i++)
@@ -218,13 +224,13 @@ static duo_status training_shapes(duo_bench *bench, const bench_limits *limits,
             const linear_case c =
                 scaled(bench, (linear_case){d, shapes[i][0], shapes[i][1], shapes[i][2],
                                             packed || (routed && d != BACKWARD_WEIGHT), routed});
-            status = measure(bench, limits, &c, precision);
+            status = measure(bench, &c, precision);
         }
     return status;
 }
 
 /* As in generation and in the upper tree of the oracle. */
-static duo_status few_rows(duo_bench *bench, const bench_limits *limits, duo_precision precision)
+static duo_status few_rows(duo_bench *bench, duo_precision precision)
 {
     static const size_t rows[] = {1, 4, 16, 64}, widths[][2] = {{1024, 256}, {2560, 2560}};
     duo_status status = DUO_OK;
@@ -232,19 +238,19 @@ static duo_status few_rows(duo_bench *bench, const bench_limits *limits, duo_pre
         for (size_t i = 0; i < 4 && status == DUO_OK; i++) {
             const linear_case c = scaled(
                 bench, (linear_case){FORWARD, rows[i], widths[w][0], widths[w][1], true, false});
-            status = measure(bench, limits, &c, precision);
+            status = measure(bench, &c, precision);
         }
     return status;
 }
 
-duo_status bench_products(duo_bench *bench, const bench_limits *limits)
+duo_status bench_products(duo_bench *bench)
 {
     duo_status status = DUO_OK;
     for (size_t p = 0; p < bench->setting.n_precisions && status == DUO_OK; p++) {
         const duo_precision precision = bench->setting.precisions[p];
         for (direction d = FORWARD; d <= BACKWARD_WEIGHT && status == DUO_OK; d++)
-            status = training_shapes(bench, limits, precision, d);
-        if (status == DUO_OK) status = few_rows(bench, limits, precision);
+            status = training_shapes(bench, precision, d);
+        if (status == DUO_OK) status = few_rows(bench, precision);
     }
     return status;
 }

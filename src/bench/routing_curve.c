@@ -170,8 +170,7 @@ duo_status bench_routing(duo_bench *bench)
     const duo_bench_setting *setting = &bench->setting;
     for (size_t p = 0; p < setting->n_precisions; p++)
         for (size_t i = 0; i < setting->n_threads; i++) {
-            const bench_limits *limits = NULL;
-            duo_status status = bench_start(bench, i, &limits);
+            duo_status status = bench_start(bench, i);
             if (status == DUO_OK) status = measure_curve(bench, setting->precisions[p]);
             if (status != DUO_OK) return status;
         }

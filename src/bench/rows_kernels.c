@@ -237,20 +237,23 @@ static duo_status set_sizes(operands *o, const duo_bench_setting *setting)
     return DUO_OK;
 }
 
-static void measure(duo_bench *bench, const bench_limits *limits, operands *o,
-                    const rows_case *kernel)
+static duo_status measure(const duo_bench *bench, operands *o, const rows_case *kernel)
 {
-    if (!bench_wanted(bench, kernel->name)) return;
+    if (!bench_wanted(bench, kernel->name)) return DUO_OK;
     duo_bench_row row = bench_row(DUO_BENCH_KERNELS, kernel->name, DUO_FP32);
     if (kernel->prepare) kernel->prepare(o);
     kernel->run(o);
     row.error = kernel->error(o);
-    bench_row_bytes(&row, bench_measure(&bench->setting, DUO_FP32, kernel->run, o), kernel->bytes,
-                    kernel->holds, kernel->reads_only, limits);
+    const bench_times times = bench_measure(&bench->setting, DUO_FP32, kernel->run, o);
+    double rate = 0;
+    const duo_status status = bench_bandwidth(bench, kernel->reads_only, kernel->holds, &rate);
+    if (status != DUO_OK) return status;
+    bench_row_bytes(&row, times, kernel->bytes, kernel->reads_only, rate);
     bench_emit(bench, &row);
+    return DUO_OK;
 }
 
-duo_status bench_rows_kernels(duo_bench *bench, const bench_limits *limits)
+duo_status bench_rows_kernels(duo_bench *bench)
 {
     const size_t T = bench->setting.stage.seq_len;
     operands o;
@@ -287,8 +290,8 @@ duo_status bench_rows_kernels(duo_bench *bench, const bench_limits *limits)
         {"adamw", first_step, run_adamw, error_adamw, 7 * all, 4 * all, false},
         {"sum of squares", NULL, run_sum_squares, error_sum_squares, all, all, true},
     };
-    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
-        measure(bench, limits, &o, &kernels[i]);
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels && status == DUO_OK; i++)
+        status = measure(bench, &o, &kernels[i]);
     duo_arena_free(&arena);
-    return DUO_OK;
+    return status;
 }

@@ -66,8 +66,7 @@ duo_status bench_step(duo_bench *bench)
             if (!bench_wanted(bench, names[which])) continue;
             double seconds[DUO_MAX_THREADS] = {0};
             for (size_t i = 0; i < s->n_threads; i++) {
-                const bench_limits *limits = NULL;
-                duo_status status = bench_start(bench, i, &limits);
+                duo_status status = bench_start(bench, i);
                 if (status == DUO_OK)
                     status = measure_step(bench, which, s->precisions[p], &seconds[i]);
                 if (status == DUO_OK && which == 0 && !s->match)
