@@ -3,9 +3,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "duo/arena.h"
 #include "duo/config.h"
+#include "duo/file.h"
 #include "duo/json.h"
 #include "duo/number.h"
 #include "duo/rng.h"
@@ -320,6 +323,86 @@ START_TEST(long_json_that_breaks_off_is_refused_soon)
 }
 END_TEST
 
+/* ---------------------------------------------------------------- files */
+
+static char scratch[64];
+
+static void enter_scratch(void)
+{
+    snprintf(scratch, sizeof scratch, "/tmp/duo-base-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(scratch));
+    ck_assert_int_eq(chdir(scratch), 0);
+}
+
+static void leave_scratch(void)
+{
+    char command[96];
+    snprintf(command, sizeof command, "rm -r '%s'", scratch);
+    ck_assert_int_eq(chdir("/"), 0);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void expect_text(const char *path, const char *want)
+{
+    char text[64] = "";
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    ck_assert_str_eq(text, want);
+}
+
+static duo_status write_text(const char *path, const char *text, duo_status status)
+{
+    duo_text_file file;
+    const duo_status begun = duo_text_file_begin(&file, path);
+    if (begun != DUO_OK) return begun;
+    fputs(text, file.out);
+    return duo_text_file_end(&file, status);
+}
+
+START_TEST(a_text_file_is_replaced_whole_or_not_at_all)
+{
+    ck_assert_int_eq(write_text("a.txt", "old", DUO_OK), DUO_OK);
+    ck_assert_int_eq(write_text("a.txt", "half", DUO_ENUMBER), DUO_ENUMBER);
+    expect_text("a.txt", "old");
+    ck_assert_int_eq(symlink("a.txt", "link"), 0);
+    ck_assert_int_eq(write_text("link", "new", DUO_OK), DUO_OK);
+    expect_text("a.txt", "new");
+    struct stat link;
+    ck_assert_int_eq(lstat("link", &link), 0);
+    ck_assert(S_ISLNK(link.st_mode));
+    ck_assert_int_eq(system("[ $(ls | wc -l) -eq 2 ]"), 0);
+    ck_assert_int_eq(write_text("/dev/null", "gone", DUO_OK), DUO_OK);
+    ck_assert_int_eq(write_text("none/a.txt", "x", DUO_OK), DUO_EIO);
+    ck_assert_str_eq(duo_message(), "none/a.txt: cannot be written: No such file or directory");
+    duo_text_file empty = {0};
+    ck_assert_int_eq(duo_text_file_end(&empty, DUO_EDATA), DUO_EDATA);
+}
+END_TEST
+
+START_TEST(a_device_that_is_full_is_told)
+{
+    if (access("/dev/full", W_OK) != 0) return;
+    ck_assert_int_eq(write_text("/dev/full", "x", DUO_OK), DUO_EIO);
+    ck_assert_str_eq(duo_message(), "/dev/full: cannot be written: No space left on device");
+}
+END_TEST
+
+START_TEST(temporary_names_tell_their_process)
+{
+    static const char *const none[] = {"a", "a.tmp-", "a.tmp--3", "a.tmp-3x", "a.tmp-0"};
+    char name[40];
+    ck_assert_int_eq(duo_temporary_name(name, sizeof name, "a.tmp-1/b.tmp-2", 345), 23);
+    ck_assert_str_eq(name, "a.tmp-1/b.tmp-2.tmp-345");
+    ck_assert_int_eq(duo_temporary_owner(name), 345);
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        ck_assert_int_eq(duo_temporary_owner(none[i]), 0);
+    duo_temporary_name(name, sizeof name, "a", getpid());
+    ck_assert(!duo_temporary_abandoned(name));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("base");
@@ -348,6 +431,12 @@ int main(void)
     tcase_add_test(values, json_is_read_value_by_value);
     tcase_add_test(values, long_json_that_breaks_off_is_refused_soon);
     suite_add_tcase(suite, values);
+    TCase *files = tcase_create("files");
+    tcase_add_checked_fixture(files, enter_scratch, leave_scratch);
+    tcase_add_test(files, a_text_file_is_replaced_whole_or_not_at_all);
+    tcase_add_test(files, a_device_that_is_full_is_told);
+    tcase_add_test(files, temporary_names_tell_their_process);
+    suite_add_tcase(suite, files);
 
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

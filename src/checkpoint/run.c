@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "duo/file.h"
 #include "run_internal.h"
 
 /* A checkpoint that does not yet bear its names. */
@@ -20,7 +21,7 @@ static const char best_file[] = "best.h5", latest_link[] = "latest", lock_file[]
 run_temp run_temp_name(const char *name)
 {
     run_temp temp;
-    snprintf(temp.name, sizeof temp.name, "%.200s.tmp-%ld", name, (long)getpid());
+    duo_temporary_name(temp.name, sizeof temp.name, name, getpid());
     return temp;
 }
 
@@ -80,9 +81,13 @@ static int is_kept(const struct dirent *entry)
            strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
 }
 
+/* Of a run that was killed. Commands that write a result or a page into the folder go on: theirs
+ * are not. */
 static int is_stale(const struct dirent *entry)
 {
-    return strstr(entry->d_name, ".tmp-") != NULL || strcmp(entry->d_name, next_file) == 0;
+    const char *name = entry->d_name;
+    return duo_temporary_abandoned(name) || duo_temporary_owner(name) == getpid() ||
+           strcmp(name, next_file) == 0;
 }
 
 static int newest_first(const struct dirent **a, const struct dirent **b)
@@ -198,7 +203,7 @@ static duo_status lock(duo_run *run)
     return DUO_OK;
 }
 
-/* Only under the lock: nobody else's file is at work. */
+/* Only under the lock: no other run is at work. */
 static duo_status remove_stale(const duo_run *run)
 {
     listing names;

@@ -1,16 +1,18 @@
-#include <errno.h>
 #include <string.h>
 
 #include "commands.h"
 #include "common.h"
 #include "duo/choice.h"
+#include "duo/file.h"
 #include "options.h"
 #include "windows.h"
 
 static duo_status write_items(const duo_choice_set *set, const char *path)
 {
-    FILE *out = fopen(path, "w");
-    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
+    if (status != DUO_OK) return status;
+    FILE *out = file.out;
     for (size_t i = 0; i < set->n; i++) {
         const duo_choice_item *item = &set->items[i];
         fputs("{\"context\":", out);
@@ -21,9 +23,7 @@ static duo_status write_items(const duo_choice_set *set, const char *path)
         }
         fprintf(out, "],\"answer\":%zu}\n", item->answer);
     }
-    const bool failed = ferror(out) != 0;
-    if (fclose(out) == 0 && !failed) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    return duo_text_file_end(&file, DUO_OK);
 }
 
 static void tell(const duo_choice_set *set, const duo_choice_making *making, const char *output)
@@ -35,10 +35,9 @@ static void tell(const duo_choice_set *set, const duo_choice_making *making, con
     /* So many must overlap; fewer may, since their places are drawn. */
     const size_t wanted = set->n * (making->context + making->choices * making->continuation);
     if (wanted > set->tokens)
-        fprintf(stderr,
-                "duo: warning: the items hold %zu tokens, the %zu document%s long enough for them "
-                "%zu: items overlap, and errors of their accuracy come out too small\n",
-                wanted, set->documents, plural, set->tokens);
+        duo_warn("the items hold %zu tokens, the %zu document%s long enough for them %zu: items "
+                 "overlap, and errors of their accuracy come out too small",
+                 wanted, set->documents, plural, set->tokens);
 }
 
 static duo_status make(const char *file, const char *domain, const char *output,

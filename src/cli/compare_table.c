@@ -1,10 +1,10 @@
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
 #include "compare_study.h"
+#include "duo/file.h"
 
 /* A row beside what it is held against: at the same budget, and at the same FLOPs. */
 typedef struct table_row {
@@ -378,24 +378,11 @@ static duo_status compose(FILE *out, const duo_comparison *c, bool by_layer, int
     return show_all(c, true, by_layer ? write_layers : write_row, out);
 }
 
-/* Composed before the file is touched. */
 duo_status duo_comparison_write(const duo_comparison *c, const char *path, bool by_layer, int argc,
                                 char **argv)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (!out) return duo_fail(DUO_ENOMEM, "no memory for a table");
-    duo_status status = compose(out, c, by_layer, argc, argv);
-    bool failed = ferror(out) != 0;
-    if ((fclose(out) != 0 || failed) && status == DUO_OK)
-        status = duo_fail(DUO_ENOMEM, "no memory for a table");
-    if (status == DUO_OK && !(out = fopen(path, "w")))
-        status = duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    if (status == DUO_OK) {
-        failed = fwrite(text, 1, bytes, out) != bytes;
-        if (fclose(out) != 0 || failed) status = duo_fail(DUO_EIO, "%s: cannot be written", path);
-    }
-    free(text);
-    return status;
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
+    if (status != DUO_OK) return status;
+    return duo_text_file_end(&file, compose(file.out, c, by_layer, argc, argv));
 }

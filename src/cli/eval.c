@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "common.h"
+#include "duo/file.h"
 #include "duo/kernels.h"
 #include "duo/result.h"
 #include "eval_choices.h"
@@ -40,6 +41,7 @@ typedef struct evaluation {
     size_t n, tables;   /* policies; tables that were made before this one */
     measured *measured; /* (n) */
     duo_results results;
+    duo_text_file json;
 } evaluation;
 
 /* ---------------------------------------------------------------- policies and sequences */
@@ -256,15 +258,15 @@ static void write_object(FILE *out, const evaluation *e, size_t i)
     fputs("}\n", out);
 }
 
-static duo_status write_json(const evaluation *e)
+/* Table after table; the file is there when all are. */
+static duo_status write_json(evaluation *e)
 {
-    const char *path = e->options->json;
-    FILE *out = fopen(path, e->tables == 0 ? "w" : "a");
-    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    for (size_t i = 0; i < e->n; i++) write_object(out, e, i);
-    const bool failed = ferror(out) != 0;
-    if (fclose(out) == 0 && !failed) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written", path);
+    if (e->tables == 0) {
+        const duo_status status = duo_text_file_begin(&e->json, e->options->json);
+        if (status != DUO_OK) return status;
+    }
+    for (size_t i = 0; i < e->n; i++) write_object(e->json.out, e, i);
+    return DUO_OK;
 }
 
 static duo_status answer_choices(const evaluation *e)
@@ -359,7 +361,8 @@ static duo_status evaluate(const eval_options *options)
         status = answer_choices(&e);
         goto done;
     }
-    status = options->by_domain ? measure_domains(&e) : measure_text(&e);
+    status =
+        duo_text_file_end(&e.json, options->by_domain ? measure_domains(&e) : measure_text(&e));
     if (status == DUO_OK && options->usage)
         status = duo_cli_write_usage(options->usage, &e.results);
     if (status == DUO_OK && options->routes_out) status = write_routes(&e);

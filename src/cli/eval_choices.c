@@ -1,11 +1,11 @@
 #include "eval_choices.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "duo/choice.h"
+#include "duo/file.h"
 
 static const char *const rule_names[DUO_CHOICE_RULES] = {"summed", "per byte", "per token"};
 static const char *const rule_keys[DUO_CHOICE_RULES] = {"accuracy", "accuracy_per_byte",
@@ -62,8 +62,10 @@ static duo_status write_json(const char *path, const duo_checkpoint *checkpoint,
                              const duo_choice_result *results, const duo_policy *const *policies,
                              size_t n)
 {
-    FILE *out = fopen(path, "w");
-    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
+    if (status != DUO_OK) return status;
+    FILE *out = file.out;
     for (size_t i = 0; i < n; i++) {
         const duo_choice_result *r = &results[i];
         fputs("{\"policy\":", out);
@@ -89,9 +91,7 @@ static duo_status write_json(const char *path, const duo_checkpoint *checkpoint,
                             flops_per_token(&model->params.config, policies[i], r->share));
         fputs("}\n", out);
     }
-    const bool failed = ferror(out) != 0;
-    if (fclose(out) == 0 && !failed) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    return duo_text_file_end(&file, DUO_OK);
 }
 
 duo_status duo_cli_answer_choices(const char *path, const duo_checkpoint *checkpoint,

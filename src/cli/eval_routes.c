@@ -1,7 +1,8 @@
 #include "eval_routes.h"
 
-#include <errno.h>
 #include <string.h>
+
+#include "duo/file.h"
 
 void duo_cli_json_agreement(FILE *out, const duo_agreement *agreement, size_t L)
 {
@@ -18,8 +19,10 @@ void duo_cli_json_agreement(FILE *out, const duo_agreement *agreement, size_t L)
 duo_status duo_cli_write_usage(const char *path, const duo_results *results)
 {
     const size_t R = results->sequences->R, T = results->sequences->T, L = results->L;
-    FILE *out = fopen(path, "w");
-    if (!out) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
+    if (status != DUO_OK) return status;
+    FILE *out = file.out;
     fputs("policy\tlayer\tposition\tskip\tsmall\tbig\n", out);
     for (size_t i = 0; i < results->n; i++)
         for (size_t l = 0; l < L; l++)
@@ -32,7 +35,5 @@ duo_status duo_cli_write_usage(const char *path, const duo_results *results)
                     fprintf(out, "\t%.6f", uses[m] / (double)R);
                 putc('\n', out);
             }
-    const bool failed = ferror(out) != 0;
-    if (fclose(out) == 0 && !failed) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written", path);
+    return duo_text_file_end(&file, DUO_OK);
 }

@@ -1,22 +1,9 @@
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/file.h"
 #include "oracle_study.h"
-
-static duo_status create(FILE **file, const char *path)
-{
-    *file = fopen(path, "w");
-    return *file ? DUO_OK : duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-}
-
-static duo_status finish(FILE *file, const char *path)
-{
-    const bool failed = ferror(file) != 0;
-    if (fclose(file) == 0 && !failed) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
-}
 
 /* ---------------------------------------------------------------- difficulty */
 
@@ -107,18 +94,18 @@ static bool ends_with(const char *text, const char *end)
 static duo_status write_difficulty(const duo_oracle_study *s, const char *path)
 {
     duo_tokenizer *tokenizer = NULL;
-    FILE *out = NULL;
+    duo_text_file file = {0};
     duo_status status = duo_checkpoint_open_tokenizer(s->checkpoint, &tokenizer);
-    if (status == DUO_OK) status = create(&out, path);
+    if (status == DUO_OK) status = duo_text_file_begin(&file, path);
     if (status != DUO_OK) goto done;
     if (ends_with(path, ".jsonl")) {
-        print_tokens(out, s, tokenizer, print_json_token);
+        print_tokens(file.out, s, tokenizer, print_json_token);
     } else {
         fputs("domain\tsequence\tposition\toffset\tid\ttext\tsmall\tbig\toracle\tgap\troute\n",
-              out);
-        print_tokens(out, s, tokenizer, print_table_token);
+              file.out);
+        print_tokens(file.out, s, tokenizer, print_table_token);
     }
-    status = finish(out, path);
+    status = duo_text_file_end(&file, DUO_OK);
 
 done:
     duo_tokenizer_free(tokenizer);
@@ -142,9 +129,10 @@ static void print_number(FILE *out, double value)
 
 static duo_status write_tsv(const char *path, const duo_oracle_row *rows, size_t n)
 {
-    FILE *out = NULL;
-    const duo_status status = create(&out, path);
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
     if (status != DUO_OK) return status;
+    FILE *out = file.out;
     fputs("policy\tbig\tloss\tloss_error\tperplexity\tperplexity_error\tbig_share\n", out);
     for (size_t i = 0; i < n; i++) {
         const double perplexity = exp(rows[i].loss.mean);
@@ -157,7 +145,7 @@ static duo_status write_tsv(const char *path, const duo_oracle_row *rows, size_t
         print_number(out, rows[i].share);
         putc('\n', out);
     }
-    return finish(out, path);
+    return duo_text_file_end(&file, DUO_OK);
 }
 
 typedef struct json_value {
@@ -272,9 +260,10 @@ static void print_json_setting(FILE *out, const duo_oracle_study *s)
 static duo_status write_json(const duo_oracle_study *s, const duo_hindsight *hindsight,
                              const duo_oracle_row *rows, size_t n)
 {
-    FILE *out = NULL;
-    duo_status status = create(&out, s->options->json);
+    duo_text_file file;
+    duo_status status = duo_text_file_begin(&file, s->options->json);
     if (status != DUO_OK) return status;
+    FILE *out = file.out;
     putc('{', out);
     print_json_setting(out, s);
     fputs(",\"policies\":[", out);
@@ -287,8 +276,7 @@ static duo_status write_json(const duo_oracle_study *s, const duo_hindsight *hin
     if (s->options->control)
         status = print_json_control(out, s, rows[0].share * (double)s->results.L);
     fputs("}\n", out);
-    const duo_status finished = finish(out, s->options->json);
-    return status == DUO_OK ? finished : status;
+    return duo_text_file_end(&file, status);
 }
 
 duo_status duo_oracle_write_files(const duo_oracle_study *study, const duo_hindsight *hindsight,

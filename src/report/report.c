@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "duo/file.h"
 #include "report_internal.h"
 
 /* What the page may grow to: the rest is maps, curves and scripts, below 2 MB. */
@@ -114,26 +115,10 @@ static duo_status write_page(FILE *out, const page_parts *parts)
 
 static duo_status write_file(const char *path, const page_parts *parts)
 {
-    const size_t room = strlen(path) + 32;
-    char *temporary = malloc(room);
-    if (!temporary) return duo_fail(DUO_ENOMEM, "no memory for a path");
-    snprintf(temporary, room, "%s.tmp-%ld", path, (long)getpid());
-    FILE *out = fopen(temporary, "w");
-    if (!out) {
-        const duo_status status =
-            duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
-        free(temporary);
-        return status;
-    }
-    duo_status status = write_page(out, parts);
-    const bool failed = ferror(out) != 0;
-    if ((fclose(out) != 0 || failed) && status == DUO_OK)
-        status = duo_fail(DUO_EIO, "%s: cannot be written", path);
-    if (status == DUO_OK && rename(temporary, path) != 0)
-        status = duo_fail(DUO_EIO, "%s: cannot be replaced: %s", path, strerror(errno));
-    if (status != DUO_OK) unlink(temporary);
-    free(temporary);
-    return status;
+    duo_text_file file;
+    const duo_status status = duo_text_file_begin(&file, path);
+    if (status != DUO_OK) return status;
+    return duo_text_file_end(&file, write_page(file.out, parts));
 }
 
 /* ---------------------------------------------------------------- runs */

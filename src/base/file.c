@@ -1,0 +1,99 @@
+#define _XOPEN_SOURCE 700 /* realpath */
+#include <ctype.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "duo/file.h"
+
+static const char mark[] = ".tmp-";
+
+int duo_temporary_name(char *to, size_t bytes, const char *path, pid_t process)
+{
+    return snprintf(to, bytes, "%s%s%ld", path, mark, (long)process);
+}
+
+pid_t duo_temporary_owner(const char *name)
+{
+    const char *at = NULL;
+    for (const char *next = name; (next = strstr(next, mark)); next++) at = next;
+    if (!at || !isdigit((unsigned char)at[sizeof mark - 1])) return 0;
+    char *end = NULL;
+    const long process = strtol(at + sizeof mark - 1, &end, 10);
+    return *end == '\0' && process > 0 && process == (pid_t)process ? (pid_t)process : 0;
+}
+
+bool duo_temporary_abandoned(const char *name)
+{
+    const pid_t owner = duo_temporary_owner(name);
+    return owner > 0 && kill(owner, 0) != 0 && errno == ESRCH;
+}
+
+/* ---------------------------------------------------------------- texts */
+
+static void forget(duo_text_file *file)
+{
+    free(file->path);
+    free(file->temporary);
+    *file = (duo_text_file){0};
+}
+
+static bool set_paths(duo_text_file *file, const char *path)
+{
+    struct stat there;
+    const bool exists = stat(path, &there) == 0;
+    file->path = exists ? realpath(path, NULL) : strdup(path);
+    if (!file->path) return false;
+    if (exists && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) return true;
+    const size_t bytes = (size_t)duo_temporary_name(NULL, 0, file->path, getpid()) + 1;
+    file->temporary = malloc(bytes);
+    if (file->temporary) duo_temporary_name(file->temporary, bytes, file->path, getpid());
+    return file->temporary != NULL;
+}
+
+duo_status duo_text_file_begin(duo_text_file *file, const char *path)
+{
+    *file = (duo_text_file){0};
+    errno = 0;
+    if (set_paths(file, path))
+        file->out = fopen(file->temporary ? file->temporary : file->path, "w");
+    if (file->out) return DUO_OK;
+    const duo_status status =
+        errno == ENOMEM ? duo_fail(DUO_ENOMEM, "%s: no memory to write it", path)
+                        : duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    forget(file);
+    return status;
+}
+
+/* All that was printed is on disk, or in the pipe. */
+static bool flush(const duo_text_file *file)
+{
+    errno = 0;
+    if (ferror(file->out) != 0 || fflush(file->out) != 0) return false;
+    return !file->temporary || fsync(fileno(file->out)) == 0;
+}
+
+duo_status duo_text_file_end(duo_text_file *file, duo_status status)
+{
+    if (!file->out) return status;
+    bool whole = flush(file);
+    int error = errno;
+    if (fclose(file->out) != 0 && whole) {
+        whole = false;
+        error = errno;
+    }
+    if (whole && status == DUO_OK && file->temporary && rename(file->temporary, file->path) != 0) {
+        whole = false;
+        error = errno;
+    }
+    if (file->temporary && (!whole || status != DUO_OK)) unlink(file->temporary);
+    if (!whole && status == DUO_OK)
+        status = error == 0
+                     ? duo_fail(DUO_EIO, "%s: cannot be written", file->path)
+                     : duo_fail(DUO_EIO, "%s: cannot be written: %s", file->path, strerror(error));
+    forget(file);
+    return status;
+}
