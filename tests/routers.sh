@@ -71,6 +71,13 @@ share() {
 }
 near "held out with thresholds" "$(share plain calibrated_usage)" 37.5 1
 [ "$(share plain val_usage)" != "$(share plain calibrated_usage)" ] || fail "thresholds change nothing"
+grep -q '^stage router: held out: big 3[678]\.' plain.log || fail "the share on held-out text: $(cat plain.log)"
+
+# FLOPs in place of a budget, which only sets where the penalty of others would lead.
+"$duo" eval checkpoints/plain --policy router --windows 64 --json plain.jsonl >/dev/null 2>&1
+run flops "stage router { steps = 40  lr = 1e-2  budget = 3  penalty = flops  calibrate = 256
+    target_flops = $(grep -o '"flops_per_token":[0-9.]*' plain.jsonl | cut -d: -f2)  $each }" "${from[@]}"
+near "calibrated to FLOPs" "$(big checkpoints/flops router)" "$(big checkpoints/plain router)" 1
 
 # A multiplier climbs until the target is met.
 run dual "stage router { steps = 200  lr = 1e-2  budget = 1  penalty = lagrangian  alpha = 1  $each }" "${from[@]}"
@@ -108,6 +115,11 @@ awk -v a="$(agreement 1p)" -v b="$(agreement '$p')" 'BEGIN { exit !(b > a && b >
 grep -q 'found for another model' taught.log && fail "the teacher is this model's"
 run other "stage router { steps = 10  budget = 2  teacher = \"teacher.h5\"  $each }"
 grep -q 'teacher.h5: its routes were found for another model' other.log || fail "no warning of a foreign teacher"
+"$duo" oracle checkpoints/base --budget 2 --windows 4 --output held-out.h5 >oracle.log 2>&1 ||
+    fail "oracle: $(tail -1 oracle.log)"
+run leaks "stage router { steps = 10  budget = 2  teacher = \"held-out.h5\"  $each }" "${from[@]}"
+grep -q 'held-out.h5: its routes are of held-out text' leaks.log || fail "no warning of a teacher that tells the test"
+grep -q 'are of held-out text' taught.log && fail "the teacher's text is training text"
 
 # What a router's own choices are worth teaches the next one.
 first_loss() { grep -o '"teacher_loss":[0-9.]*' "checkpoints/$1/metrics.jsonl" | cut -d: -f2 | sed -n "$2"; }
@@ -156,6 +168,11 @@ for routes in plain random label-free; do
         fail "$routes by layer: $(cat table.tsv layers.tsv)"
 done
 head -1 table.tsv | grep -q '^# duo compare' || fail "no command: $(head -1 table.tsv)"
+
+# Routers that are told a budget are told the row's.
+"$duo" compare checkpoints/base --oracle held-all.h5 --budget 1 --windows 32 --output table.tsv \
+    --row told:1:1=checkpoints/told/stage-router.h5 >compare.log 2>&1 || fail "compare: $(tail -1 compare.log)"
+near "told the row's budget" "$(field told 1 big | awk '{ print 100 * $1 }')" 25 3
 
 # Routes are held against the oracle's, which were found before there were routers.
 "$duo" oracle checkpoints/base --budget 2 --windows 16 --output held.h5 >oracle.log 2>&1 ||

@@ -26,6 +26,7 @@ START_TEST(policies_are_read_or_refused)
         {"random:0.5x", "share of big"},
         {"pattern:BS", "2 letters, the model 3 layers"},
         {"pattern:BSX", "letter 3"},
+        {"router:raw6", "'raw6' is no number of big layers"},
         {"file:", "path of a routes file is missing"},
     };
     fixture f = make_fixture(1, R, T);

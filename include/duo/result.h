@@ -32,6 +32,7 @@ typedef struct duo_routes_origin {
     const char *goal;       /**< "target", "label-free" */
     const char *baselines;  /**< settings of those that are in the file */
     const char *values;     /**< completions behind the values: "best", "same" */
+    const char *split;      /**< of the sequences: "training", "held-out", "text" */
     duo_module_set modules; /**< allowed */
     duo_hash model;         /**< duo_model_hash */
     duo_hash language;      /**< duo_model_hash_without_routers; zero: the model has none */

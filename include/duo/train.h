@@ -157,18 +157,21 @@ typedef struct duo_calibration {
     double budget_min, budget_max; /**< those: the budgets to set; others take the nearest's */
 } duo_calibration;
 
-/** Shares of modules under the routers' own hard choices. */
+/** Shares of modules under the routers' own hard choices on the text that thresholds were set on.
+ */
 typedef struct duo_calibrated {
-    double before[DUO_MODULES], after[DUO_MODULES]; /**< with thresholds of 0, and with those set;
-                                                         of many budgets, the last */
+    double before[DUO_MODULES], after[DUO_MODULES]; /**< with thresholds of 0, and with those set */
+    double miss;                                    /**< of a target by `after`, at most */
+    double n_big; /**< of many budgets, that of which all this is told: the one missed by most */
     size_t windows;
 } duo_calibrated;
 
 /**
  * Set the model's thresholds so that its routers' hard choices meet the targets: quantiles of the
- * scores of all tokens and layers, found again under the routes that they lead to until shares are
- * within 0.05 points or twelve times; the best is kept. The model's rule takes them over.
- * DUO_EINVAL without routers or windows; DUO_ENOMEM.
+ * scores of all tokens and layers, found again under the routes that they lead to, on a few windows
+ * and then on all, until shares are within 0.05 points. Where that is not reached the best is kept,
+ * and `miss` tells how far it is. The model's rule takes the thresholds over. DUO_EINVAL without
+ * routers or windows; DUO_ENOMEM.
  */
 duo_status duo_calibrate(duo_model *model, const duo_calibration *calibration,
                          duo_calibrated *calibrated);

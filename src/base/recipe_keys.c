@@ -181,7 +181,7 @@ const recipe_key recipe_keys[] = {
      .meaning = "hard choices forward, soft ones backward"},
     {STAGE(BOOL, noise), .preset = "true", .stages = ROUTER,
      .meaning = "Gumbel noise on the logits"},
-    {STAGE(SIZE, calibrate), .preset = "128", RANGE(0, 1e9), .stages = ROUTER,
+    {STAGE(SIZE, calibrate), .preset = "512", RANGE(0, 1e9), .stages = ROUTER,
      .meaning = "windows of training text that set the thresholds at the end; 0: none"},
     {STAGE(PATH, teacher), .preset = "", .stages = ROUTER,
      .meaning = "routes file of an oracle to learn from, in place of the sampler's text"},

@@ -132,6 +132,11 @@ static duo_status resolve_router(const recipe_view *v, duo_stage_recipe *stage)
                            stage->tau_start);
     if (stage->target_flops > 0 && stage->penalty != DUO_PENALTY_FLOPS)
         return recipe_fail(v, "target_flops", "only the penalty flops has use for it");
+    if (stage->target_flops > 0 && duo_router_reads(stage->router_inputs, DUO_INPUT_BUDGET))
+        return recipe_fail(v, "target_flops", "routers that are told a budget have many");
+    if (stage->target_flops > 0 && stage->calibrate > 0 && duo_module_count(stage->modules) > 2)
+        return recipe_fail(v, "calibrate",
+                           "target_flops does not tell the shares of three modules; set it to 0");
     if (stage->train == DUO_TRAIN_ROUTER_SMALL && !duo_module_in(stage->modules, DUO_SMALL))
         return recipe_fail(v, "train", "small is not among the modules");
     if (stage->teacher[0] && stage->language == 0 && stage->train != DUO_TRAIN_ROUTER)
@@ -147,6 +152,7 @@ static duo_status resolve_targets(const recipe_view *v, const duo_config *model,
     static const char *const keys[DUO_MODULES] = {"target_skip", "target_small", "target_big"};
     const recipe_key *budget_key = recipe_find_key(RECIPE_STAGE, "budget");
     double budget = -1, sum = 0;
+    size_t targets = 0;
     const duo_status status = recipe_read_key(v, budget_key, &budget);
     if (status != DUO_OK) return status;
     if (budget >= 0 && stage->target[DUO_BIG] >= 0) {
@@ -170,11 +176,14 @@ static duo_status resolve_targets(const recipe_view *v, const duo_config *model,
             return recipe_fail(v, m == DUO_BIG && budget >= 0 ? budget_key->name : keys[m],
                                "%s is not among the modules", duo_module_name(m));
         sum += stage->target[m];
+        targets++;
     }
     if (stage->target[DUO_SKIP] < 0 && stage->target[DUO_SMALL] < 0 && stage->target[DUO_BIG] < 0)
         return recipe_fail(v, budget_key->name, "missing; a router needs a budget or a target");
     if (!(sum <= 1 + 1e-6))
         return recipe_fail(v, "target_big", "the targets sum to %g, above 1", sum);
+    if (targets == duo_module_count(stage->modules) && sum < 1 - 1e-6)
+        return recipe_fail(v, "target_big", "the targets of all modules sum to %g, below 1", sum);
     const duo_status routers = resolve_router(v, stage);
     return routers == DUO_OK ? resolve_start(v, model, stage) : routers;
 }

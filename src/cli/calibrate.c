@@ -88,7 +88,8 @@ static duo_status calibrate(const calibrate_options *o)
     calibration.tokens = tokens;
     if ((status = duo_calibrate(model, &calibration, &calibrated)) != DUO_OK) goto done;
     if ((status = save(o, checkpoint, model)) != DUO_OK) goto done;
-    duo_cli_print_calibrated(o->output, &calibrated, config->router_modules);
+    duo_cli_print_calibrated(o->output, &calibrated, config->router_modules,
+                             duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET));
 
 done:
     duo_tokens_close(tokens);
@@ -99,7 +100,7 @@ done:
 
 duo_status duo_cli_calibrate(int argc, char **argv)
 {
-    calibrate_options o = {.n_big = -1, .target = {-1, -1, -1}, .windows = 128, .rows = 8};
+    calibrate_options o = {.n_big = -1, .target = {-1, -1, -1}, .windows = 512, .rows = 8};
     bool help = false;
     const duo_positional positionals[] = {
         {"CHECKPOINT", "a checkpoint, or a run folder for its latest one", &o.checkpoint, NULL,
@@ -118,7 +119,7 @@ duo_status duo_cli_calibrate(int argc, char **argv)
          DUO_OPTION_REAL, &o.target[DUO_BIG], 0, 1},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
          DUO_OPTION_TEXT, &o.tokens, 0, 0},
-        {"--windows", "N", "windows of training text, spread evenly (default 128)", DUO_OPTION_SIZE,
+        {"--windows", "N", "windows of training text, spread evenly (default 512)", DUO_OPTION_SIZE,
          &o.windows, 1, 1e9},
         {"--seq-len", "T", "tokens of a window (default: all that the model sees)", DUO_OPTION_SIZE,
          &o.seq_len, 1, 1e9},

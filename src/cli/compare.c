@@ -21,7 +21,8 @@ typedef struct compare_options {
 
 /* A row as the user wrote it: NAME:BUDGET:SEED=CHECKPOINT[@POLICY]. */
 typedef struct wanted_row {
-    char name[64], checkpoint[1024], policy[96]; /* policy "": router, or big without routers */
+    char name[64], checkpoint[1024], policy[96]; /* policy "": router, told the row's budget
+                                                   where it reads one, or big without routers */
     size_t big;
     uint64_t seed;
 } wanted_row;
@@ -318,7 +319,12 @@ static duo_status measure_row(compare_run *c, const wanted_row *wanted)
     if (status != DUO_OK) return status;
     const duo_config *config = &model->params.config;
     const bool routers = config->router_modules != 0;
-    const char *policy = wanted->policy[0] ? wanted->policy : routers ? "router" : "big";
+    char told[32];
+    snprintf(told, sizeof told, "router:%zu", wanted->big);
+    const char *policy = wanted->policy[0] ? wanted->policy
+                         : duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET) ? told
+                         : routers                                                   ? "router"
+                                                                                     : "big";
     if (config->vocab_size != c->model->params.config.vocab_size)
         status = duo_fail(DUO_EINVAL, "%s: has another vocabulary than %s", wanted->checkpoint,
                           c->options->checkpoint);

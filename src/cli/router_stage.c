@@ -47,16 +47,34 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
 
 /* ---------------------------------------------------------------- calibration */
 
+static const double tolerance = 0.005; /* of a share, that counts as meeting its target */
+
 void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated,
-                              duo_module_set modules)
+                              duo_module_set modules, bool told)
 {
     printf("%s: thresholds set on %zu windows of training text:", name, calibrated->windows);
     for (duo_module m = DUO_MODULES; m-- > 0;)
         if (duo_module_in(modules, m))
             printf(" %s %.2f%% -> %.2f%%", duo_module_name(m), 100 * calibrated->before[m],
                    100 * calibrated->after[m]);
+    if (told) printf(" for a budget of %g, the others are nearer to theirs", calibrated->n_big);
     puts("");
     fflush(stdout);
+    if (calibrated->miss > tolerance)
+        duo_warn("%s: no thresholds were found that meet the target; %.1f points are left", name,
+                 100 * calibrated->miss);
+}
+
+/* The share of big with which two modules cost so many FLOPs. */
+static double share_of_flops(const duo_stage_recipe *stage, const duo_config *config)
+{
+    duo_module codes[DUO_MODULES];
+    duo_module_codes(codes, stage->modules);
+    double none[DUO_MODULES] = {0}, all[DUO_MODULES] = {0};
+    none[codes[0]] = 1;
+    all[codes[1]] = 1;
+    const double least = flops_of(none, stage, config), most = flops_of(all, stage, config);
+    return fmin(1, fmax(0, (stage->target_flops - least) / (most - least)));
 }
 
 duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage, bool *calibrated)
@@ -72,11 +90,19 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
                                    .budget_min = stage->budget_min,
                                    .budget_max = stage->budget_max};
     memcpy(calibration.target, stage->target, sizeof stage->target);
+    const duo_config *config = &s->model->params.config;
+    if (stage->target_flops > 0) {
+        duo_module codes[DUO_MODULES];
+        duo_module_codes(codes, stage->modules);
+        for (duo_module m = 0; m < DUO_MODULES; m++) calibration.target[m] = -1;
+        calibration.target[codes[1]] = share_of_flops(stage, config);
+    }
     const duo_status status = duo_calibrate(s->model, &calibration, &found);
     if (status != DUO_OK) return status;
     duo_cli_progress_end();
     snprintf(name, sizeof name, "stage %s", stage->name);
-    duo_cli_print_calibrated(name, &found, stage->modules);
+    duo_cli_print_calibrated(name, &found, stage->modules,
+                             duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET));
     return DUO_OK;
 }
 
@@ -99,6 +125,23 @@ bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
     duo_routes_shares(share, usage, config->n_layers);
     if (stage->target_flops == 0) return largest_miss(stage, share) <= 0.01;
     return fabs(flops_of(share, stage, config) / stage->target_flops - 1) <= 0.01;
+}
+
+void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage,
+                            const duo_config *config)
+{
+    double share[DUO_MODULES];
+    duo_routes_shares(share, usage, config->n_layers);
+    printf("stage %s: held out:", stage->name);
+    for (duo_module m = DUO_MODULES; m-- > 0;)
+        if (duo_module_in(stage->modules, m))
+            printf(" %s %.2f%%", duo_module_name(m), 100 * share[m]);
+    puts("");
+    fflush(stdout);
+    if (!duo_cli_meets_budget(stage, usage, config))
+        duo_warn("stage %s: held-out text misses the budget by more than a point under these "
+                 "thresholds: no best.h5 is made of them",
+                 stage->name);
 }
 
 void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,

@@ -43,6 +43,16 @@ static duo_status check_origin(const duo_cli_teacher *t, const duo_model *model)
     return DUO_OK;
 }
 
+/* Routers that were shown held-out successors are measured on what they were taught. */
+static void warn_of_held_out(const duo_cli_teacher *t)
+{
+    const duo_attribute *split = duo_store_attribute(t->file, "/", "split");
+    if (split && split->type == DUO_ATTR_TEXT && strcmp(split->text, "held-out") == 0)
+        duo_warn("%s: its routes are of held-out text: held-out losses of what it teaches say "
+                 "nothing; duo oracle --training finds others",
+                 duo_store_path(t->file));
+}
+
 duo_status duo_cli_teacher_open(duo_cli_teacher *t, const char *path, const duo_model *model,
                                 bool fresh)
 {
@@ -62,6 +72,7 @@ duo_status duo_cli_teacher_open(duo_cli_teacher *t, const char *path, const duo_
     t->routes.routes = routes->data;
     status = check_tokens(t, config);
     if (status == DUO_OK && duo_store_find(t->file, "/values")) status = open_values(t, config);
+    if (status == DUO_OK) warn_of_held_out(t);
     return status == DUO_OK && fresh ? check_origin(t, model) : status;
 }
 

@@ -186,6 +186,8 @@ static duo_status validate(stage_run *r, bool last, bool *best)
     if (status == DUO_OK && last) status = duo_cli_calibrate_stage(s, r->stage, &calibrates);
     if (status == DUO_OK && calibrates) {
         status = measure_held_out(r, &r->calibrated);
+        if (status == DUO_OK)
+            duo_cli_print_held_out(r->stage, r->calibrated.usage, &s->model->params.config);
         counts = &r->calibrated;
     }
     *best = status == DUO_OK &&

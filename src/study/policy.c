@@ -44,7 +44,8 @@ static duo_status parse_router(duo_policy *policy, const char *how, const duo_mo
     policy->rule = model->rule;
     if (c->router_modules == 0)
         return duo_fail(DUO_EINVAL, "policy router: the model has no routers");
-    if (count && (argument = behind(count, "raw")) != NULL) {
+    if (count && (argument = behind(count, "raw")) != NULL &&
+        (*argument == '\0' || *argument == ':')) {
         raw = true;
         count = argument[0] == ':' ? argument + 1 : NULL;
     } else if (count && (argument = behind(count, "exact:")) != NULL) {
@@ -92,7 +93,7 @@ duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_mode
     }
     return duo_fail(DUO_EINVAL,
                     "policy %s: is none of small, big, skip, random:P, pattern:BSBS, router, "
-                    "file:ROUTES or file:ROUTES#NAME",
+                    "router:K, router:raw[:K], router:exact:K, file:ROUTES or file:ROUTES#NAME",
                     text);
 }
 

@@ -139,7 +139,7 @@ typedef struct setting_text {
     const char *name, *value;
 } setting_text;
 
-enum { MOST_SETTINGS = 14 };
+enum { MOST_SETTINGS = 15 };
 
 typedef struct described {
     char hash[33], language[33], tokens[33], modules[16], seed[24], sequences[24];
@@ -170,6 +170,7 @@ static void describe(described *d, const duo_routes_origin *origin, size_t R)
         {"goal", origin->goal},
         {"baselines", origin->baselines},
         {"values", origin->values},
+        {"split", origin->split},
         {"seed", d->seed},
         {"sequences", d->sequences},
     };
@@ -332,6 +333,8 @@ static duo_status check_settings(const duo_store *file, const duo_routes_origin 
     describe(&d, origin, R);
     for (size_t i = 0; i < d.n; i++) {
         const duo_attribute *has = duo_store_attribute(file, "/", d.list[i].name);
+        /* Older files do not tell it; the sequences themselves are compared, too. */
+        if (!has && strcmp(d.list[i].name, "split") == 0) continue;
         const char *text = has && has->type == DUO_ATTR_TEXT ? has->text : "none";
         if (strcmp(text, d.list[i].value) != 0)
             return duo_fail(DUO_EINVAL,

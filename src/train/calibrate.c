@@ -1,25 +1,25 @@
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "duo/train.h"
 
-enum { ROUNDS = 12, SWEEPS = 16 };
+enum { FEW = 128, ROUNDS = 12, SWEEPS = 64 };
 static const double close_enough = 5e-4;
 
 /* Calibration text and all that a pass over it needs. */
 typedef struct calibration {
     const duo_calibration *settings;
     duo_model *model;
-    size_t windows, rows, L, M;
+    size_t windows; /* looked at; of all, `all` */
+    size_t all, rows, L, M;
     duo_module codes[DUO_MODULES];
     duo_arena arena;
     duo_pass *pass;
     int32_t *tokens; /* (rows, T+1) */
     uint8_t *routes; /* (rows, T, L) */
     uint64_t *usage; /* (L, DUO_MODULES) */
-    float *scores;   /* (windows, T, L, M), but for the last block's unused rows */
-    float *margins;  /* (windows, T, L) */
+    float *scores;   /* (all, T, L, M), and the last block's unused rows */
+    float *margins;  /* (all, T, L) */
 } calibration;
 
 void duo_calibration_clear(duo_model *model)
@@ -33,14 +33,14 @@ void duo_calibration_clear(duo_model *model)
 static void lay_out(calibration *c, duo_arena *arena)
 {
     const size_t T = c->settings->T, rows = c->rows;
-    const size_t blocks = (c->windows + rows - 1) / rows;
+    const size_t blocks = (c->all + rows - 1) / rows;
     c->pass = duo_pass_take(&c->model->params, (duo_pass_shape){.B = rows, .T = T, .routers = true},
                             arena);
     c->tokens = DUO_TAKE(arena, int32_t, rows * (T + 1));
     c->routes = DUO_TAKE(arena, uint8_t, rows * T * c->L);
     c->usage = DUO_TAKE(arena, uint64_t, c->L * DUO_MODULES);
     c->scores = DUO_TAKE(arena, float, blocks *rows *T * c->L * c->M);
-    c->margins = DUO_TAKE(arena, float, c->windows *T * c->L);
+    c->margins = DUO_TAKE(arena, float, c->all *T * c->L);
 }
 
 /* ---------------------------------------------------------------- measuring */
@@ -73,10 +73,34 @@ static double largest_miss(const double shares[DUO_MODULES], const double target
 
 /* ---------------------------------------------------------------- thresholds */
 
-static int by_size(const void *a, const void *b)
+/* Reorder x (n) so that x[k] is what it would be if x were sorted, and nothing before it is larger.
+ */
+static void select_nth(float *x, size_t n, size_t k)
 {
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+    size_t low = 0, high = n - 1;
+    while (low < high) {
+        const float pivot = x[low + (high - low) / 2];
+        size_t i = low, j = high;
+        for (;; i++, j--) {
+            while (x[i] < pivot) i++;
+            while (x[j] > pivot) j--;
+            if (i >= j) break;
+            const float swapped = x[i];
+            x[i] = x[j];
+            x[j] = swapped;
+        }
+        if (k <= j)
+            high = j;
+        else
+            low = j + 1;
+    }
+}
+
+static float largest(const float *x, size_t n)
+{
+    float most = x[0];
+    for (size_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
+    return most;
 }
 
 /* The threshold of module m at which its share is `target` of the scores, the others' being what
@@ -91,11 +115,11 @@ static float quantile(calibration *c, const float threshold[DUO_MODULES], size_t
             if (k != m) best = fmaxf(best, s[k] - threshold[c->codes[k]]);
         c->margins[i] = s[m] - best;
     }
-    qsort(c->margins, n, sizeof *c->margins, by_size);
     const size_t others = n - (size_t)(target * (double)n + 0.5);
+    if (others == n) return largest(c->margins, n) + 1;
+    select_nth(c->margins, n, others);
     if (others == 0) return c->margins[0] - 1;
-    if (others == n) return c->margins[n - 1] + 1;
-    return 0.5f * (c->margins[others - 1] + c->margins[others]);
+    return 0.5f * (largest(c->margins, others) + c->margins[others]);
 }
 
 /* Thresholds under which the scores at hand give the targets. Where every module has one, the
@@ -106,39 +130,91 @@ static void solve(calibration *c, duo_router_rule *rule, const double target[DUO
     bool all = true;
     for (size_t m = 0; m < M; m++) all = all && target[c->codes[m]] >= 0;
     memset(rule->threshold, 0, sizeof rule->threshold);
-    for (size_t sweep = 0; sweep < (M == 2 ? 1 : SWEEPS); sweep++)
+    for (size_t sweep = 0; sweep < (M == 2 ? 1 : SWEEPS); sweep++) {
+        const duo_router_rule before = *rule;
         for (size_t m = all ? 1 : 0; m < M; m++) {
             const duo_module code = c->codes[m];
             if (target[code] >= 0)
                 rule->threshold[code] = quantile(c, rule->threshold, m, target[code]);
         }
+        if (memcmp(before.threshold, rule->threshold, sizeof before.threshold) == 0) return;
+    }
 }
 
-/* Thresholds move routes, and routes move scores a little. */
-static void calibrate_rule(calibration *c, duo_router_rule *rule, const double target[DUO_MODULES],
-                           duo_calibrated *calibrated)
+/* ---------------------------------------------------------------- search */
+
+/* What is known of the one threshold of two modules, whose share falls as it rises. */
+typedef struct bracket {
+    duo_module code;
+    float low, high; /* too low, too high */
+} bracket;
+
+static bracket bracket_of(const calibration *c, const double target[DUO_MODULES])
 {
-    double shares[DUO_MODULES], least = INFINITY;
-    memset(rule->threshold, 0, sizeof rule->threshold);
+    bracket b = {.code = c->codes[1], .low = -INFINITY, .high = INFINITY};
+    if (target[b.code] < 0) b.code = c->codes[0];
+    return b;
+}
+
+static void narrow(bracket *b, float threshold, bool too_low)
+{
+    if (too_low)
+        b->low = fmaxf(b->low, threshold);
+    else
+        b->high = fminf(b->high, threshold);
+}
+
+/* Thresholds move routes, and routes move scores: from `at`, the answer to the scores there is
+ * `solved`. Where routes answer strongly that runs past the goal, or creeps towards it: two modules
+ * then halve what is left, others take smaller steps. */
+static float next_threshold(const bracket *b, size_t round, float at, float solved)
+{
+    if (!b) return at + (round < 2 ? 1 : round < 6 ? 0.5f : 0.25f) * (solved - at);
+    if (!isfinite(b->low) || !isfinite(b->high)) return at + (round < 2 ? 1 : 2) * (solved - at);
+    const bool outside = solved <= b->low || solved >= b->high;
+    return outside || round % 3 == 2 ? b->low + 0.5f * (b->high - b->low) : solved;
+}
+
+/* The best rule found on c->windows windows, from `rule` on. */
+static void search(calibration *c, duo_router_rule *rule, const double target[DUO_MODULES],
+                   duo_calibrated *found)
+{
+    double shares[DUO_MODULES];
     duo_router_rule tried = *rule;
+    bracket one = bracket_of(c, target), *known = c->M == 2 ? &one : NULL;
+    found->miss = INFINITY;
     for (size_t round = 0; round <= ROUNDS; round++) {
         measure(c, &tried, shares);
         const double miss = largest_miss(shares, target);
-        if (round == 0) memcpy(calibrated->before, shares, sizeof shares);
-        if (miss < least) {
-            least = miss;
+        if (miss < found->miss) {
+            found->miss = miss;
             *rule = tried;
-            memcpy(calibrated->after, shares, sizeof shares);
+            memcpy(found->after, shares, sizeof shares);
         }
         if (miss < close_enough || round == ROUNDS) break;
-        /* Where routes answer strongly whole steps run past the goal. */
+        if (known) narrow(known, tried.threshold[one.code], shares[one.code] > target[one.code]);
         const duo_router_rule before = tried;
         solve(c, &tried, target);
-        const float step = round < 2 ? 1 : round < 6 ? 0.5f : 0.25f;
         for (size_t m = 0; m < DUO_MODULES; m++)
-            tried.threshold[m] =
-                before.threshold[m] + step * (tried.threshold[m] - before.threshold[m]);
+            tried.threshold[m] = next_threshold(m == one.code ? known : NULL, round,
+                                                before.threshold[m], tried.threshold[m]);
     }
+}
+
+/* On a few windows first, which brings the thresholds near. */
+static duo_calibrated calibrate_rule(calibration *c, duo_router_rule *rule,
+                                     const double target[DUO_MODULES])
+{
+    duo_calibrated found = {.windows = c->all};
+    memset(rule->threshold, 0, sizeof rule->threshold);
+    c->windows = c->all;
+    measure(c, rule, found.before);
+    c->windows = c->all < FEW ? c->all : FEW;
+    search(c, rule, target, &found);
+    if (c->windows == c->all) return found;
+    c->windows = c->all;
+    search(c, rule, target, &found);
+    return found;
 }
 
 static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
@@ -153,7 +229,11 @@ static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
         duo_router_rule rule = {.budget = (float)((double)k / (double)L)};
         double target[DUO_MODULES] = {-1, -1, -1};
         target[DUO_BIG] = (double)k / (double)L;
-        calibrate_rule(c, &rule, target, calibrated);
+        const duo_calibrated found = calibrate_rule(c, &rule, target);
+        if (k == first || found.miss > calibrated->miss) {
+            *calibrated = found;
+            calibrated->n_big = (double)k;
+        }
         memcpy(model->thresholds + k * DUO_MODULES, rule.threshold, sizeof rule.threshold);
     }
     for (size_t k = 0; k <= L; k++) {
@@ -173,24 +253,23 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
     if (config->router_modules == 0)
         return duo_fail(DUO_EINVAL, "the model has no routers to calibrate");
     c.M = duo_module_codes(c.codes, config->router_modules);
-    c.windows = settings->windows < there ? settings->windows : there;
-    if (c.windows == 0)
+    c.all = settings->windows < there ? settings->windows : there;
+    if (c.all == 0)
         return duo_fail(DUO_EINVAL, "%s: no window of %zu training tokens to calibrate on",
                         duo_tokens_path(settings->tokens), settings->T + 1);
-    c.rows = settings->rows < c.windows ? settings->rows : c.windows;
+    c.rows = settings->rows < c.all ? settings->rows : c.all;
     duo_arena measured = DUO_ARENA_MEASURE;
     lay_out(&c, &measured);
     const duo_status status = duo_arena_create(&c.arena, measured.used, "calibration");
     if (status != DUO_OK) return status;
     lay_out(&c, &c.arena);
 
-    *calibrated = (duo_calibrated){.windows = c.windows};
     const double n_big = (double)model->rule.budget * (double)c.L;
     if (duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET)) {
         calibrate_budgets(&c, calibrated);
     } else {
         duo_router_rule rule = model->rule;
-        calibrate_rule(&c, &rule, settings->target, calibrated);
+        *calibrated = calibrate_rule(&c, &rule, settings->target);
         memcpy(model->thresholds, rule.threshold, sizeof rule.threshold);
     }
     model->rule = duo_model_rule(model, n_big);
