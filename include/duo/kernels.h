@@ -264,6 +264,9 @@ bool duo_all_finite(const float *x, size_t n);
 
 /** a += b, n elements. */
 void duo_add(float *a, const float *b, size_t n);
+/** to = from, n elements that do not overlap; x = 0: memcpy and memset by all threads. */
+void duo_copy(float *to, const float *from, size_t n);
+void duo_clear(float *x, size_t n);
 
 typedef struct duo_adamw {
     float lr, beta1, beta2, eps, decay; /**< decay: decoupled weight decay, times lr */

@@ -1,4 +1,3 @@
-#include <ctype.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -12,21 +11,29 @@
 
 /* ---------------------------------------------------------------- description */
 
+/* A name alone does not tell generations apart: family and model do. */
 static void read_processor(char *text, size_t size)
 {
-    char line[256];
-    snprintf(text, size, "unknown processor");
+    char line[256], name[64] = "unknown processor", family[8] = "?", model[8] = "?";
+    const struct {
+        const char *key;
+        char *value;
+        size_t room;
+    } wanted[] = {{"cpu family", family, sizeof family},
+                  {"model", model, sizeof model},
+                  {"model name", name, sizeof name}};
     FILE *file = fopen("/proc/cpuinfo", "r");
-    if (!file) return;
-    while (fgets(line, sizeof line, file)) {
+    while (file && fgets(line, sizeof line, file) && line[0] != '\n') {
         const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
-        colon++;
-        while (isspace((unsigned char)*colon)) colon++;
-        snprintf(text, size, "%.*s", (int)strcspn(colon, "\n"), colon);
-        break;
+        if (!colon) continue;
+        const size_t key = strcspn(line, "\t:");
+        colon += 1 + strspn(colon + 1, " ");
+        for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+            if (strlen(wanted[i].key) == key && strncmp(line, wanted[i].key, key) == 0)
+                snprintf(wanted[i].value, wanted[i].room, "%.*s", (int)strcspn(colon, "\n"), colon);
     }
-    fclose(file);
+    if (file) fclose(file);
+    snprintf(text, size, "%s, family %s, model %s", name, family, model);
 }
 
 static size_t cache_size(int name)
@@ -35,12 +42,22 @@ static size_t cache_size(int name)
     return bytes > 0 ? (size_t)bytes : 0;
 }
 
+/* What a processor shares with its neighbours; the C library tells the sum over the socket. */
+static size_t l3_size(void)
+{
+    size_t kibibytes = 0;
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
+    const bool known = file && fscanf(file, "%zuK", &kibibytes) == 1;
+    if (file) fclose(file);
+    return known ? kibibytes << 10 : cache_size(_SC_LEVEL3_CACHE_SIZE);
+}
+
 void duo_machine_describe(duo_machine *machine)
 {
     *machine = (duo_machine){
         .l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE),
         .l2 = cache_size(_SC_LEVEL2_CACHE_SIZE),
-        .l3 = cache_size(_SC_LEVEL3_CACHE_SIZE),
+        .l3 = l3_size(),
         .load = NAN,
     };
     read_processor(machine->processor, sizeof machine->processor);

@@ -269,8 +269,8 @@ static void rotations(void *context)
 static void copies(void *context)
 {
     step *s = context;
-    for (size_t i = 0; i < 2 * layers(s); i++) memcpy(s->x, s->dq, s->N * s->C * sizeof(float));
-    for (size_t l = 0; l < layers(s) + 1; l++) memset(s->h, 0, s->N * s->C * sizeof(float));
+    for (size_t i = 0; i < 2 * layers(s); i++) duo_copy(s->x, s->dq, s->N * s->C);
+    for (size_t l = 0; l < layers(s) + 1; l++) duo_clear(s->h, s->N * s->C);
 }
 
 /* ---------------------------------------------------------------- ends of the step */
@@ -308,7 +308,7 @@ static void optimizer(void *context)
     s->loss[0] = (float)duo_sum_squares(s->gradient.block, s->gradient.count);
     duo_adamw_step(s->model->weights.block, s->m.block, s->v.block, s->gradient.block,
                    s->gradient.count, &setting);
-    memset(s->gradient.block, 0, s->gradient.count * sizeof(float));
+    duo_clear(s->gradient.block, s->gradient.count);
 }
 
 static void packing(void *context)

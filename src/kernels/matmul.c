@@ -296,14 +296,15 @@ static void multiply_stage(const duo_product *p, const stage *s)
     const size_t fitting = duo_min(LEFT_ROWS, LEFT / units_of(p->tile, p->block_K) / unit * unit);
     const size_t limit =
         duo_min(fitting, duo_round_up(duo_max(PANEL, duo_divide_up(p->M, wanted)), unit));
-    const size_t rows = block_size(p->M, limit, unit);
-    const size_t row_tasks = duo_divide_up(p->M, rows);
+    const size_t row_tasks = duo_divide_up(p->M, limit), tiles = duo_divide_up(p->M, unit);
     const size_t columns =
         duo_divide_up(panels, duo_min(panels, duo_divide_up(wanted, row_tasks))) * width;
     const size_t column_tasks = duo_divide_up(s->n_end - s->n0, columns);
 #pragma omp for schedule(dynamic, 1) nowait
     for (size_t task = 0; task < row_tasks * column_tasks; task++) {
-        const size_t m = task / column_tasks * rows, m_end = duo_min(p->M, m + rows);
+        const size_t row_task = task / column_tasks;
+        const size_t m = row_task * tiles / row_tasks * unit;
+        const size_t m_end = duo_min(p->M, (row_task + 1) * tiles / row_tasks * unit);
         const size_t first = s->n0 + task % column_tasks * columns;
         const size_t last = duo_min(s->n_end, first + columns);
         for (size_t k = s->k0; k < s->k_end; k += p->block_K) {
@@ -311,7 +312,7 @@ static void multiply_stage(const duo_product *p, const stage *s)
             left_block left = prepare_left(p, matmul.lefts[omp_get_thread_num()], m, m_end,
                                            last - first, k, depth);
             const size_t group = tall ? RIGHT / (width * units_of(p->tile, depth)) * width : width;
-            const size_t height = tall ? p->tile->rows : rows;
+            const size_t height = tall ? p->tile->rows : m_end - m;
             for (size_t from = first; from < last; from += group)
                 for (size_t i = m; i < m_end; i += height)
                     for (size_t n = from; n < duo_min(last, from + group); n += width) {

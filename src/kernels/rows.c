@@ -36,6 +36,24 @@ void duo_add(float *a, const float *b, size_t n)
     }
 }
 
+void duo_copy(float *to, const float *from, size_t n)
+{
+#pragma omp parallel num_threads(duo_kernels_threads()) if (n > DUO_PARALLEL_MIN)
+    {
+        const duo_range own = duo_share(n, omp_get_thread_num(), omp_get_num_threads());
+        memcpy(to + own.begin, from + own.begin, (own.end - own.begin) * sizeof *to);
+    }
+}
+
+void duo_clear(float *x, size_t n)
+{
+#pragma omp parallel num_threads(duo_kernels_threads()) if (n > DUO_PARALLEL_MIN)
+    {
+        const duo_range own = duo_share(n, omp_get_thread_num(), omp_get_num_threads());
+        memset(x + own.begin, 0, (own.end - own.begin) * sizeof *x);
+    }
+}
+
 bool duo_all_finite(const float *x, size_t n)
 {
     int bad = 0; /* no early exit: the loop is vectorized */

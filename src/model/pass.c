@@ -131,7 +131,7 @@ static void attention_forward(duo_pass *pass, const duo_model *model, size_t l)
     duo_attention_forward(s->att, s->lse, s->q, s->k, s->v, pass->attention,
                           pass->attention_scratch);
     duo_pass_check(pass, l, "attention", s->att, N * C);
-    if (s->x_mid != s->x_in) memcpy(s->x_mid, s->x_in, N * C * sizeof(float));
+    if (s->x_mid != s->x_in) duo_copy(s->x_mid, s->x_in, N * C);
     duo_linear_forward(s->x_mid, s->att, duo_model_weight(model, l, DUO_P_O), NULL, N, NULL, NULL,
                        true);
     duo_pass_check(pass, l, "output of attention", s->x_mid, N * C);
@@ -250,7 +250,7 @@ void duo_pass_forward(duo_pass *pass, const duo_model *model, const int32_t *tok
         duo_layer_state *s = &pass->layers[l];
         attention_forward(pass, model, l);
         float *x = l + 1 < L ? pass->layers[l + 1].x_in : pass->x_out;
-        if (x != s->x_mid) memcpy(x, s->x_mid, N * C * sizeof(float));
+        if (x != s->x_mid) duo_copy(x, s->x_mid, N * C);
         if (routers || routing->kind == DUO_ROUTING_ROUTER) router_forward(pass, model, routing, l);
         if (routing->kind == DUO_ROUTING_GUMBEL) {
             mixed_forward(pass, model, l, x, routing);

@@ -149,7 +149,7 @@ void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing
     assert(pass->shape.backward && routing->kind != DUO_ROUTING_ROUTER);
 
     if (trains_below(gradient, c->n_layers, mixed) || duo_tree_at(gradient, 0, DUO_P_FINAL_NORM)) {
-        memset(pass->dx, 0, N * C * sizeof(float));
+        duo_clear(pass->dx, N * C);
         duo_rmsnorm_backward(pass->dx, duo_tree_at(gradient, 0, DUO_P_FINAL_NORM), pass->dh,
                              pass->x_out, duo_tree_at(w, 0, DUO_P_FINAL_NORM), pass->r_final, N, C);
         duo_pass_check(pass, DUO_NO_LAYER, "gradient of the last layer", pass->dx, N * C);
@@ -160,7 +160,7 @@ void duo_pass_backward(duo_pass *pass, const duo_model *model, const duo_routing
         const bool need_dh = attention || duo_tree_at(gradient, l, DUO_P_FFN_NORM);
         const duo_layer_state *s = &pass->layers[l];
 
-        if (need_dh) memset(pass->dh, 0, N * C * sizeof(float));
+        if (need_dh) duo_clear(pass->dh, N * C);
         if (mixed)
             mixed_backward(pass, model, routing, gradient, l, (double)drouter, need_dh);
         else

@@ -383,7 +383,7 @@ static duo_tree *accumulate(duo_trainer *t, const duo_progress *progress, duo_st
     size_t depth = 0, index = 0;
     for (size_t block = 1; block <= t->blocks; block++) {
         duo_tree *gradient = &t->gradients[depth++];
-        memset(gradient->block, 0, floats * sizeof(float));
+        duo_clear(gradient->block, floats);
         for (; index < block * t->micro_batches / t->blocks; index++)
             run_micro_batch(t, progress, index, gradient, report);
         for (size_t bits = block; bits % 2 == 0; bits /= 2, depth--)

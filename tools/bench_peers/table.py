@@ -38,11 +38,12 @@ def cell(rate):
 
 def products():
     print("Matrix products of linear layers, GFLOP/s; shape: rows x outputs x inputs of the layer.")
-    print("Duo packed: weights packed once, as in a step. Ratio: Duo's better over the best library's.")
+    print("Duo packed: weights packed once, as in a step. Where there are both, share and")
+    print("ratio are of packed. Ratio: over the better library.")
     print(f"\n{'':36}{'Duo':>9}{'packed':>9}{'% peak':>8}{'oneDNN':>9}{'OpenBLAS':>9}{'ratio':>7}")
     for threads in THREADS:
         libraries = {n: library_rates(n, threads) for n in ("onednn", "openblas", "onednn_bf16")}
-        plain, packed, order, peak = {}, {}, [], {}
+        plain, packed, order, limits = {}, {}, [], ({}, {})
         for row in duo_rows(f"kernels-{threads}"):
             words = row["name"].split()
             shape = next(w for w in words if w.count("x") == 2)
@@ -52,7 +53,7 @@ def products():
             if words[-1] == "routed":
                 continue
             kind[key] = row["value"]
-            peak[key] = row["limit"] if row["limit_name"] == "peak" else None
+            limits[kind is packed][key] = row["limit"] if row["limit_name"] == "peak" else None
             if key not in order:
                 order.append(key)
         for precision in ("fp32", "bf16"):
@@ -62,9 +63,10 @@ def products():
             for key in keys:
                 onednn = libraries["onednn" if precision == "fp32" else "onednn_bf16"].get(key)
                 openblas = libraries["openblas"].get(key)
-                ours = max(plain.get(key, 0), packed.get(key, 0))
+                ours = packed.get(key, plain.get(key))
+                peak = limits[key in packed][key]
                 best = max(onednn or 0, openblas or 0)
-                share = f"{100 * ours / peak[key]:8.1f}" if peak[key] else f"{'':8}"
+                share = f"{100 * ours / peak:8.1f}" if peak else f"{'':8}"
                 ratio = f"{ours / best:7.2f}" if best else f"{'-':>7}"
                 print(f"  {key[0]:13}{key[1]:21}{cell(plain.get(key))}{cell(packed.get(key))}{share}"
                       f"{cell(onednn)}{cell(openblas)}{ratio}")
