@@ -95,7 +95,8 @@ duo_status duo_cli_train(int argc, char **argv)
          DUO_OPTION_FLAG, &keys, 0, 0},
     };
     const duo_positional positionals[] = {
-        {"RECIPE", "the experiment, a .conf file; to resume, also a run's folder", &path, NULL, true},
+        {"RECIPE", "the experiment, a .conf file; to resume, also a run's folder", &path, NULL,
+         true},
     };
     const duo_option_pair excludes[] = {
         {"--resume", "--auto-resume"},
