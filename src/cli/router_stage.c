@@ -58,11 +58,10 @@ void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated
             printf(" %s %.2f%% -> %.2f%%", duo_module_name(m), 100 * calibrated->before[m],
                    100 * calibrated->after[m]);
     if (told) printf(" for a budget of %g, the others are nearer to theirs", calibrated->n_big);
+    if (calibrated->miss > tolerance)
+        printf("; no thresholds meet the target by less than %.1f points", 100 * calibrated->miss);
     puts("");
     fflush(stdout);
-    if (calibrated->miss > tolerance)
-        duo_warn("%s: no thresholds were found that meet the target; %.1f points are left", name,
-                 100 * calibrated->miss);
 }
 
 /* The share of big with which two modules cost so many FLOPs. */
@@ -136,12 +135,10 @@ void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage
     for (duo_module m = DUO_MODULES; m-- > 0;)
         if (duo_module_in(stage->modules, m))
             printf(" %s %.2f%%", duo_module_name(m), 100 * share[m]);
+    if (!duo_cli_meets_budget(stage, usage, config))
+        fputs(", more than a point off the budget: no best.h5 is made of these thresholds", stdout);
     puts("");
     fflush(stdout);
-    if (!duo_cli_meets_budget(stage, usage, config))
-        duo_warn("stage %s: held-out text misses the budget by more than a point under these "
-                 "thresholds: no best.h5 is made of them",
-                 stage->name);
 }
 
 void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,

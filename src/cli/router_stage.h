@@ -15,10 +15,10 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
  *  the shares. *calibrated is whether: not where the recipe wants none. */
 duo_status duo_cli_calibrate_stage(duo_training *training, const duo_stage_recipe *stage,
                                    bool *calibrated);
-/** `told`: the routers are told the budget. Warns of a target that is missed by half a point. */
+/** `told`: the routers are told the budget. Says so when a target is missed by half a point. */
 void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated,
                               duo_module_set modules, bool told);
-/** The shares that thresholds give held-out text, usage (L, DUO_MODULES); warns of those that miss
+/** The shares that thresholds give held-out text, usage (L, DUO_MODULES); says so when they miss
  *  the budget as below. */
 void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage,
                             const duo_config *config);
