@@ -34,6 +34,12 @@ without_rate() { sed 's/"tokens_per_s":[^,]*,//' "$1"; }
 without_rate code.json >code_rows.json
 without_rate both.json | grep '"domain":"code"' | cmp - code_rows.json || fail "$(cat both.json)"
 
+# What goes to the place that is printed to comes behind what was printed, whatever that place is.
+"$duo" eval m.h5 --tokens tokens.h5 --domain code --windows 20 --json /dev/stdout >printed 2>&1 || fail "$(cat printed)"
+grep -q '^small' printed && tail -n 1 printed | grep -q '^{.*}$' || fail "of table and JSON is left: $(cat printed)"
+"$duo" eval m.h5 --tokens tokens.h5 --domain code --windows 20 --json /dev/stdout 2>&1 | cat >piped
+[ "$(wc -l <piped)" = "$(wc -l <printed)" ] || fail "a file and a pipe differ: $(cat piped)"
+
 # Windows of a text without a length leave out as few tokens as they can.
 head -c 150 held_out.txt >short.txt
 measure --text short.txt

@@ -373,6 +373,9 @@ START_TEST(a_text_file_is_replaced_whole_or_not_at_all)
     ck_assert_int_eq(lstat("link", &link), 0);
     ck_assert(S_ISLNK(link.st_mode));
     ck_assert_int_eq(system("[ $(ls | wc -l) -eq 2 ]"), 0);
+    ck_assert_int_eq(symlink("b.txt", "ahead"), 0);
+    ck_assert_int_eq(write_text("ahead", "new", DUO_OK), DUO_OK);
+    expect_text("b.txt", "new");
     ck_assert_int_eq(write_text("/dev/null", "gone", DUO_OK), DUO_OK);
     ck_assert_int_eq(write_text("none/a.txt", "x", DUO_OK), DUO_EIO);
     ck_assert_str_eq(duo_message(), "none/a.txt: cannot be written: No such file or directory");

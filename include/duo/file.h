@@ -24,7 +24,8 @@ bool duo_temporary_abandoned(const char *name);
 typedef struct duo_text_file {
     FILE *out;
     char *path;      /**< of the file itself, behind any symbolic link */
-    char *temporary; /**< NULL: the path is a pipe or a device, and written as it is */
+    char *temporary; /**< NULL: a pipe, a device, what stdout goes to, or a link to nothing,
+                          written as it is */
 } duo_text_file;
 
 /** Begin to write. DUO_EIO, DUO_ENOMEM; then there is nothing to end. */

@@ -41,25 +41,54 @@ static void forget(duo_text_file *file)
     *file = (duo_text_file){0};
 }
 
-static bool set_paths(duo_text_file *file, const char *path)
+/* Standard output or error where they go to this file, which would no longer be theirs if it were
+ * replaced; -1: they do not. */
+static int printed_by(const struct stat *there)
+{
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        struct stat open;
+        if (fstat(fd, &open) == 0 && open.st_dev == there->st_dev && open.st_ino == there->st_ino)
+            return fd;
+    }
+    return -1;
+}
+
+/* *printed: as above. */
+static bool set_paths(duo_text_file *file, const char *path, int *printed)
 {
     struct stat there;
     const bool exists = stat(path, &there) == 0;
-    file->path = exists ? realpath(path, NULL) : strdup(path);
+    *printed = exists ? printed_by(&there) : -1;
+    const bool replaceable = exists ? S_ISREG(there.st_mode) || S_ISDIR(there.st_mode)
+                                    : lstat(path, &there) != 0; /* no link to nothing */
+    const bool whole = replaceable && *printed < 0;
+    file->path = whole && exists ? realpath(path, NULL) : strdup(path);
     if (!file->path) return false;
-    if (exists && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) return true;
+    if (!whole) return true;
     const size_t bytes = (size_t)duo_temporary_name(NULL, 0, file->path, getpid()) + 1;
     file->temporary = malloc(bytes);
     if (file->temporary) duo_temporary_name(file->temporary, bytes, file->path, getpid());
     return file->temporary != NULL;
 }
 
+/* Behind what was printed so far, and before what will be. */
+static FILE *open_printed(int fd)
+{
+    fflush(stdout);
+    const int own = dup(fd);
+    FILE *out = own >= 0 ? fdopen(own, "w") : NULL;
+    if (!out && own >= 0) close(own);
+    return out;
+}
+
 duo_status duo_text_file_begin(duo_text_file *file, const char *path)
 {
     *file = (duo_text_file){0};
     errno = 0;
-    if (set_paths(file, path))
-        file->out = fopen(file->temporary ? file->temporary : file->path, "w");
+    int printed = -1;
+    if (set_paths(file, path, &printed))
+        file->out = printed >= 0 ? open_printed(printed)
+                                 : fopen(file->temporary ? file->temporary : file->path, "w");
     if (file->out) return DUO_OK;
     const duo_status status =
         errno == ENOMEM ? duo_fail(DUO_ENOMEM, "%s: no memory to write it", path)

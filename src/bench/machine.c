@@ -168,7 +168,9 @@ duo_status bench_bandwidth(const duo_bench *bench, bool reads_only, double bytes
 {
     walk w;
     duo_arena arena;
-    const duo_status status = take_walk(&w, &arena, bytes);
+    size_t most[LEVELS]; /* beyond it is all the same */
+    working_sets(most, bench, duo_kernels_threads());
+    const duo_status status = take_walk(&w, &arena, fmin(bytes, (double)most[DRAM]));
     if (status != DUO_OK) return status;
     *rate = rate_of(&bench->setting, reads_only ? walk_read : walk_triad, w).median;
     duo_arena_free(&arena);

@@ -478,7 +478,8 @@ duo_status duo_cli_compare(int argc, char **argv)
         {"--budget", "K", "big layers per token; repeatable (needed)", DUO_OPTION_REPEATED,
          &o.budgets, 0, 0},
         {"--row", "NAME:BUDGET:SEED=CHECKPOINT[@POLICY]",
-         "a checkpoint under a policy (default: its router, or big), trained for the budget K; "
+         "a checkpoint under a policy (default: its router, told BUDGET where it reads one, or "
+         "big), trained for the budget K; "
          "rows of one name and budget are seeds of one another; repeatable",
          DUO_OPTION_REPEATED, &o.rows, 0, 0},
         {"--against", "NAME", "rows that all others are held against (default plain)",

@@ -57,14 +57,14 @@ void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated
         if (duo_module_in(modules, m))
             printf(" %s %.2f%% -> %.2f%%", duo_module_name(m), 100 * calibrated->before[m],
                    100 * calibrated->after[m]);
-    if (told) printf(" for a budget of %g, the others are nearer to theirs", calibrated->n_big);
+    if (told) printf(" for a budget of %g, the one that is missed by most", calibrated->n_big);
     if (calibrated->miss > tolerance)
-        printf("; no thresholds meet the target by less than %.1f points", 100 * calibrated->miss);
+        printf("; the best that were found miss the target by %.1f points", 100 * calibrated->miss);
     puts("");
     fflush(stdout);
 }
 
-/* The share of big with which two modules cost so many FLOPs. */
+/* The share of the dearer of two modules with which they cost so many FLOPs. */
 static double share_of_flops(const duo_stage_recipe *stage, const duo_config *config)
 {
     duo_module codes[DUO_MODULES];
@@ -136,7 +136,8 @@ void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage
         if (duo_module_in(stage->modules, m))
             printf(" %s %.2f%%", duo_module_name(m), 100 * share[m]);
     if (!duo_cli_meets_budget(stage, usage, config))
-        fputs(", more than a point off the budget: no best.h5 is made of these thresholds", stdout);
+        printf(", more than %s: no best.h5 is made of these thresholds",
+               stage->target_flops > 0 ? "a hundredth off target_flops" : "a point off the budget");
     puts("");
     fflush(stdout);
 }
