@@ -366,10 +366,13 @@ START_TEST(a_text_file_is_replaced_whole_or_not_at_all)
     ck_assert_int_eq(write_text("a.txt", "old", DUO_OK), DUO_OK);
     ck_assert_int_eq(write_text("a.txt", "half", DUO_ENUMBER), DUO_ENUMBER);
     expect_text("a.txt", "old");
+    ck_assert_int_eq(chmod("a.txt", 0600), 0);
     ck_assert_int_eq(symlink("a.txt", "link"), 0);
     ck_assert_int_eq(write_text("link", "new", DUO_OK), DUO_OK);
     expect_text("a.txt", "new");
-    struct stat link;
+    struct stat link, kept;
+    ck_assert_int_eq(stat("a.txt", &kept), 0);
+    ck_assert_uint_eq(kept.st_mode & 0777, 0600);
     ck_assert_int_eq(lstat("link", &link), 0);
     ck_assert(S_ISLNK(link.st_mode));
     ck_assert_int_eq(system("[ $(ls | wc -l) -eq 2 ]"), 0);
@@ -379,7 +382,9 @@ START_TEST(a_text_file_is_replaced_whole_or_not_at_all)
     ck_assert_int_eq(write_text("/dev/null", "gone", DUO_OK), DUO_OK);
     ck_assert_int_eq(write_text("none/a.txt", "x", DUO_OK), DUO_EIO);
     ck_assert_str_eq(duo_message(), "none/a.txt: cannot be written: No such file or directory");
-    duo_text_file empty = {0};
+    duo_text_file empty = {0}, folder;
+    ck_assert_int_eq(duo_text_file_begin(&folder, "."), DUO_EIO); /* at once, not at the end */
+    ck_assert_str_eq(duo_message(), ".: cannot be written: Is a directory");
     ck_assert_int_eq(duo_text_file_end(&empty, DUO_EDATA), DUO_EDATA);
 }
 END_TEST

@@ -20,10 +20,10 @@ pid_t duo_temporary_owner(const char *name);
 /** Whether it is the temporary file of a process that is no more on this machine. */
 bool duo_temporary_abandoned(const char *name);
 
-/** A text that replaces what its path holds, once it is whole and on disk. */
+/** A text that replaces what its path holds, and keeps its mode, once it is whole and on disk. */
 typedef struct duo_text_file {
     FILE *out;
-    char *path;      /**< of the file itself, behind any symbolic link */
+    char *path;      /**< where a file is replaced, behind any symbolic link */
     char *temporary; /**< NULL: a pipe, a device, what stdout goes to, or a link to nothing,
                           written as it is */
 } duo_text_file;

@@ -59,8 +59,8 @@ static bool set_paths(duo_text_file *file, const char *path, int *printed)
     struct stat there;
     const bool exists = stat(path, &there) == 0;
     *printed = exists ? printed_by(&there) : -1;
-    const bool replaceable = exists ? S_ISREG(there.st_mode) || S_ISDIR(there.st_mode)
-                                    : lstat(path, &there) != 0; /* no link to nothing */
+    const bool replaceable =
+        exists ? S_ISREG(there.st_mode) : lstat(path, &there) != 0; /* no link to nothing */
     const bool whole = replaceable && *printed < 0;
     file->path = whole && exists ? realpath(path, NULL) : strdup(path);
     if (!file->path) return false;
@@ -69,6 +69,14 @@ static bool set_paths(duo_text_file *file, const char *path, int *printed)
     file->temporary = malloc(bytes);
     if (file->temporary) duo_temporary_name(file->temporary, bytes, file->path, getpid());
     return file->temporary != NULL;
+}
+
+/* Who may read the file that is replaced may read the new one, and nobody else. */
+static void keep_mode(const duo_text_file *file)
+{
+    struct stat there;
+    if (file->temporary && stat(file->path, &there) == 0)
+        fchmod(fileno(file->out), there.st_mode & 0777);
 }
 
 /* Behind what was printed so far, and before what will be. */
@@ -89,7 +97,10 @@ duo_status duo_text_file_begin(duo_text_file *file, const char *path)
     if (set_paths(file, path, &printed))
         file->out = printed >= 0 ? open_printed(printed)
                                  : fopen(file->temporary ? file->temporary : file->path, "w");
-    if (file->out) return DUO_OK;
+    if (file->out) {
+        keep_mode(file);
+        return DUO_OK;
+    }
     const duo_status status =
         errno == ENOMEM ? duo_fail(DUO_ENOMEM, "%s: no memory to write it", path)
                         : duo_fail(DUO_EIO, "%s: cannot be written: %s", path, strerror(errno));
