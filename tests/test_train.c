@@ -1,5 +1,9 @@
 #include "train_fixture.h"
 
+#include <omp.h>
+
+#include "duo/stopwatch.h"
+
 /* ---------------------------------------------------------------- schedules */
 
 static duo_stage_recipe schedule(duo_curve curve)
@@ -89,6 +93,42 @@ START_TEST(loss_falls_and_progress_advances)
             const uint64_t *u = r.report.usage + l * DUO_MODULES;
             ck_assert_uint_eq(u[0] + u[1] + u[2], 6 * T);
         }
+        stop(&r);
+    }
+}
+END_TEST
+
+/* What kernels book on a stopwatch is all the work of a step: its model FLOPs, and attention's
+ * scores, a fifth of its backward, a second time. */
+START_TEST(kernels_book_the_flops_of_a_step)
+{
+    const duo_stage_kind kinds[] = {DUO_STAGE_DENSE, DUO_STAGE_DUO};
+    for (size_t i = 0; i < 2; i++) {
+        const duo_stage_recipe stage = stage_of(kinds[i]);
+        run r = start(&stage, 2);
+        duo_stopwatch watch = {0};
+        duo_stopwatch_use(&watch);
+        const double begun = omp_get_wtime();
+        step(&r, 1);
+        const double wall = omp_get_wtime() - begun;
+        duo_stopwatch_use(NULL);
+        const size_t n = watch.n, booked = watch.rows[0].calls;
+        double flops = 0, seconds = 0;
+        size_t head_calls = 0;
+        for (size_t k = 0; k < n; k++) {
+            const duo_kernel_time *row = &watch.rows[k];
+            const bool recomputes = strcmp(row->kernel, "attention backward") == 0;
+            const bool product = strcmp(row->kernel, "y = x W^T") == 0;
+            flops += row->flops * (recomputes ? 0.8 : 1);
+            seconds += row->seconds;
+            if (product && row->O == VOCAB) head_calls += row->calls;
+        }
+        ck_assert_double_eq_tol(flops, r.report.flops, 1e-9 * flops);
+        ck_assert_uint_eq(head_calls, 3); /* of as many micro-batches */
+        ck_assert_double_gt(seconds, 0.1 * wall);
+        ck_assert_double_le(seconds, wall);
+        step(&r, 1);
+        ck_assert_uint_eq(watch.rows[0].calls, booked);
         stop(&r);
     }
 }
@@ -413,6 +453,7 @@ int main(void)
         learning_rate_by_value,
         temperature_by_value,
         loss_falls_and_progress_advances,
+        kernels_book_the_flops_of_a_step,
         routes_are_drawn_anew_at_every_step,
         router_stage_reaches_its_budget,
         a_stage_trains_its_groups_and_no_other,

@@ -18,7 +18,8 @@
 typedef enum duo_bench_part {
     DUO_BENCH_MACHINE,  /**< multiply-add peak, bandwidth of the caches and of memory */
     DUO_BENCH_KERNELS,  /**< each kernel, and its error against a plain loop in double */
-    DUO_BENCH_STEP,     /**< the training step, and the time of its kernels outside of it */
+    DUO_BENCH_STEP,     /**< the training step, on all numbers of threads in turns, and its
+                              kernels as they are timed inside of it */
     DUO_BENCH_ROUTING,  /**< time by share of big beside the FLOP model */
     DUO_BENCH_ORACLE,   /**< cost of the exact search by depth, modules and context */
     DUO_BENCH_GENERATE, /**< tokens per second of decoding beside the walk over the weights */

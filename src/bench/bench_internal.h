@@ -16,6 +16,8 @@ typedef struct bench_times {
     double at_peak;
 } bench_times;
 
+enum { BENCH_MOST_REPEATS = 1000 };
+
 typedef void bench_work(void *context);
 
 /** Seconds of a clock that never goes back. */
@@ -29,6 +31,10 @@ bench_times bench_measure(const duo_bench_setting *setting, duo_precision precis
  */
 void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision precision, size_t n,
                             bench_work *const *work, void *const *contexts, bench_times *times);
+
+/** Of n samples: seconds of a call, and FLOPs that the peak would have done meanwhile. Sorts both.
+ */
+bench_times bench_summarize(double *samples, double *at_peak, size_t n);
 
 /* ---------------------------------------------------------------- limits */
 

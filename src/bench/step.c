@@ -1,11 +1,12 @@
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "step_kernels.h"
+#include "duo/stopwatch.h"
 #include "trial.h"
 
-enum { STAGES = 2 };
+enum { STAGES = 2, REST = DUO_STOPWATCH_ROWS, WHOLE };
 static const char *const names[STAGES] = {"dense step", "duo step, half big"};
 
 static duo_stage_recipe stage_of(const duo_bench_setting *setting, int which,
@@ -20,60 +21,185 @@ static duo_stage_recipe stage_of(const duo_bench_setting *setting, int which,
     return stage;
 }
 
-static duo_status measure_step(duo_bench *bench, int which, duo_precision precision,
-                               double *seconds)
+/* ---------------------------------------------------------------- samples */
+
+/* One step, and the peak just before it. */
+typedef struct sample {
+    double seconds, flops, peak;
+    duo_stopwatch watch;
+} sample;
+
+/* A step of some kind on each number of threads; sample k of number i: samples[i * repeats + k]. */
+typedef struct step_samples {
+    const duo_bench *bench;
+    const char *name;
+    duo_precision precision;
+    size_t repeats;
+    double tokens;
+    sample *samples;
+} step_samples;
+
+static duo_status take_sample(sample *s, bench_trial *trial, int threads, duo_precision precision)
 {
-    bench_trial trial;
-    const duo_stage_recipe stage = stage_of(&bench->setting, which, precision);
-    duo_status status = bench_trial_open(&trial, &bench->setting.model, &stage);
-    if (status == DUO_OK) {
-        const bench_times times =
-            bench_measure(&bench->setting, precision, bench_trial_step, &trial);
-        status = trial.status;
-        duo_bench_row row = bench_row(DUO_BENCH_STEP, names[which], precision);
-        bench_row_flops(&row, times, trial.report.flops);
-        row.tokens_per_s = (double)trial.report.tokens / times.median;
-        if (status == DUO_OK) bench_emit(bench, &row);
-        *seconds = times.median;
-    }
+    const duo_status status = duo_kernels_start(threads);
+    if (status != DUO_OK) return status;
+    bench_trial_step(trial); /* the new team meets its memory */
+    s->peak = duo_kernels_peak(precision);
+    duo_stopwatch_use(&s->watch);
+    const double begun = bench_seconds();
+    bench_trial_step(trial);
+    s->seconds = bench_seconds() - begun;
+    duo_stopwatch_use(NULL);
+    s->flops = trial->report.flops;
+    return trial->status;
+}
+
+/* All numbers of threads in turns, so that a drifting clock meets them alike. The bits of a step
+ * do not depend on them: one trial serves all. */
+static duo_status take_samples(step_samples *of, const duo_stage_recipe *stage)
+{
+    const duo_bench_setting *setting = &of->bench->setting;
+    bench_trial trial = {0};
+    size_t most = 0;
+    for (size_t i = 1; i < setting->n_threads; i++)
+        if (setting->threads[i] > setting->threads[most]) most = i;
+    duo_status status = duo_kernels_start(setting->threads[most]); /* scratch for all of them */
+    if (status == DUO_OK) status = bench_trial_open(&trial, &setting->model, stage);
+    for (size_t k = 0; k < of->repeats; k++)
+        for (size_t i = 0; i < setting->n_threads && status == DUO_OK; i++)
+            status = take_sample(&of->samples[i * of->repeats + k], &trial, setting->threads[i],
+                                 of->precision);
+    of->tokens = (double)trial.report.tokens;
     bench_trial_close(&trial);
     return status;
 }
 
-static void emit_speed_up(const duo_bench *bench, int which, duo_precision precision,
-                          const double *seconds)
+/* ---------------------------------------------------------------- rows */
+
+/* A kernel's seconds and FLOPs in a sample; of the REST, what no kernel did. */
+static duo_kernel_time time_of(const sample *s, const duo_kernel_time *kernel, int what)
+{
+    if (what == WHOLE) return (duo_kernel_time){.seconds = s->seconds, .flops = s->flops};
+    duo_kernel_time rest = {.seconds = s->seconds};
+    for (size_t i = 0; i < s->watch.n; i++) {
+        const duo_kernel_time *row = &s->watch.rows[i];
+        rest.seconds -= row->seconds;
+        if (what != REST && row->O == kernel->O && row->I == kernel->I &&
+            strcmp(row->kernel, kernel->kernel) == 0)
+            return *row;
+    }
+    return what == REST ? rest : (duo_kernel_time){0};
+}
+
+/* Routes differ from step to step: times are those of as many FLOPs as the samples' mean. */
+static bench_times times_of(const step_samples *of, const sample *samples,
+                            const duo_kernel_time *kernel, int what, double *mean_flops)
+{
+    double seconds[BENCH_MOST_REPEATS], at_peak[BENCH_MOST_REPEATS];
+    *mean_flops = 0;
+    for (size_t k = 0; k < of->repeats; k++)
+        *mean_flops += time_of(&samples[k], kernel, what).flops / (double)of->repeats;
+    for (size_t k = 0; k < of->repeats; k++) {
+        const duo_kernel_time time = time_of(&samples[k], kernel, what);
+        seconds[k] = time.seconds * (time.flops > 0 ? *mean_flops / time.flops : 1);
+        at_peak[k] = seconds[k] * samples[k].peak;
+    }
+    return bench_summarize(seconds, at_peak, of->repeats);
+}
+
+static duo_bench_row row_of(const step_samples *of, size_t i, const duo_kernel_time *kernel,
+                            int what)
+{
+    const sample *samples = of->samples + i * of->repeats;
+    double flops;
+    const bench_times times = times_of(of, samples, kernel, what, &flops);
+    duo_bench_row row = bench_row(DUO_BENCH_STEP, of->name, of->precision);
+    row.threads = of->bench->setting.threads[i];
+    row.seconds = times.median;
+    if (flops > 0) bench_row_flops(&row, times, flops);
+    if (what == WHOLE) {
+        row.tokens_per_s = of->tokens / times.median;
+        return row;
+    }
+    row.part_of_step = times.median / times_of(of, samples, NULL, WHOLE, &flops).median;
+    if (what == REST)
+        snprintf(row.name, sizeof row.name, "  the rest of the step");
+    else if (kernel->O > 0)
+        snprintf(row.name, sizeof row.name, "  %s, %zux%zu", kernel->kernel, kernel->O, kernel->I);
+    else
+        snprintf(row.name, sizeof row.name, "  %s", kernel->kernel);
+    return row;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const double x = ((const duo_bench_row *)a)->seconds, y = ((const duo_bench_row *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static void emit_step(const step_samples *of, size_t i)
+{
+    duo_bench_row row = row_of(of, i, NULL, WHOLE), kernels[DUO_STOPWATCH_ROWS];
+    const duo_stopwatch *watch = &of->samples[i * of->repeats].watch;
+    bench_emit(of->bench, &row);
+    for (size_t k = 0; k < watch->n; k++) kernels[k] = row_of(of, i, &watch->rows[k], (int)k);
+    qsort(kernels, watch->n, sizeof *kernels, by_time);
+    for (size_t k = 0; k < watch->n; k++) bench_emit(of->bench, &kernels[k]);
+    row = row_of(of, i, NULL, REST);
+    bench_emit(of->bench, &row);
+}
+
+/* Over the first number of threads, of the samples that were taken one after the other. */
+static void emit_speed_up(const step_samples *of, size_t i)
+{
+    const duo_bench_setting *s = &of->bench->setting;
+    double ratios[BENCH_MOST_REPEATS], unused[BENCH_MOST_REPEATS] = {0};
+    for (size_t k = 0; k < of->repeats; k++) {
+        const sample *one = &of->samples[k], *more = &of->samples[i * of->repeats + k];
+        ratios[k] = one->seconds / one->flops / (more->seconds / more->flops);
+    }
+    const bench_times times = bench_summarize(ratios, unused, of->repeats);
+    duo_bench_row row = bench_row(DUO_BENCH_STEP, "", of->precision);
+    snprintf(row.name, sizeof row.name, "%s, over %d thread%s", of->name, s->threads[0],
+             s->threads[0] == 1 ? "" : "s");
+    row.threads = s->threads[i];
+    row.unit = "times";
+    row.value = times.median;
+    row.least = times.least;
+    row.most = times.most;
+    row.limit = (double)s->threads[i] / s->threads[0];
+    row.limit_name = "threads";
+    bench_emit(of->bench, &row);
+}
+
+/* ---------------------------------------------------------------- the part */
+
+static duo_status measure(const duo_bench *bench, int which, duo_precision precision)
 {
     const duo_bench_setting *s = &bench->setting;
-    for (size_t i = 1; i < s->n_threads; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s, over %d thread%s", names[which], s->threads[0],
-                 s->threads[0] == 1 ? "" : "s");
-        duo_bench_row row = bench_row(DUO_BENCH_STEP, name, precision);
-        row.threads = s->threads[i];
-        row.unit = "times";
-        row.value = seconds[0] / seconds[i];
-        row.limit = (double)s->threads[i] / s->threads[0];
-        row.limit_name = "threads";
-        bench_emit(bench, &row);
+    step_samples of = {.bench = bench,
+                       .name = names[which],
+                       .precision = precision,
+                       .repeats =
+                           s->repeats < BENCH_MOST_REPEATS ? s->repeats : BENCH_MOST_REPEATS};
+    of.samples = calloc(s->n_threads * of.repeats, sizeof *of.samples);
+    if (!of.samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of steps");
+    const duo_stage_recipe stage = stage_of(s, which, precision);
+    const duo_status status = take_samples(&of, &stage);
+    for (size_t i = 0; i < s->n_threads && status == DUO_OK; i++) {
+        emit_step(&of, i);
+        if (i > 0) emit_speed_up(&of, i);
     }
+    free(of.samples);
+    return status;
 }
 
 duo_status bench_step(duo_bench *bench)
 {
     const duo_bench_setting *s = &bench->setting;
+    duo_status status = DUO_OK;
     for (size_t p = 0; p < s->n_precisions; p++)
-        for (int which = 0; which < STAGES; which++) {
-            if (!bench_wanted(bench, names[which])) continue;
-            double seconds[DUO_MAX_THREADS] = {0};
-            for (size_t i = 0; i < s->n_threads; i++) {
-                duo_status status = bench_start(bench, i);
-                if (status == DUO_OK)
-                    status = measure_step(bench, which, s->precisions[p], &seconds[i]);
-                if (status == DUO_OK && which == 0 && !s->match)
-                    status = bench_step_kernels(bench, s->precisions[p], seconds[i]);
-                if (status != DUO_OK) return status;
-            }
-            emit_speed_up(bench, which, s->precisions[p], seconds);
-        }
-    return DUO_OK;
+        for (int which = 0; which < STAGES && status == DUO_OK; which++)
+            if (bench_wanted(bench, names[which])) status = measure(bench, which, s->precisions[p]);
+    return status;
 }

@@ -5,8 +5,6 @@
 
 #include "bench_internal.h"
 
-enum { MOST_REPEATS = 1000 };
-
 double bench_seconds(void)
 {
     struct timespec now;
@@ -36,8 +34,7 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* at_peak is sorted too. */
-static bench_times summarize(double *samples, double *at_peak, size_t n)
+bench_times bench_summarize(double *samples, double *at_peak, size_t n)
 {
     qsort(samples, n, sizeof *samples, by_size);
     qsort(at_peak, n, sizeof *at_peak, by_size);
@@ -48,9 +45,10 @@ void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision prec
                             bench_work *const *work, void *const *contexts, bench_times *times)
 {
     enum { MOST_WORKS = 16 };
-    double samples[MOST_WORKS][MOST_REPEATS], at_peak[MOST_WORKS][MOST_REPEATS];
+    double samples[MOST_WORKS][BENCH_MOST_REPEATS], at_peak[MOST_WORKS][BENCH_MOST_REPEATS];
     size_t calls[MOST_WORKS];
-    const size_t repeats = setting->repeats < MOST_REPEATS ? setting->repeats : MOST_REPEATS;
+    const size_t repeats =
+        setting->repeats < BENCH_MOST_REPEATS ? setting->repeats : BENCH_MOST_REPEATS;
     assert(n <= MOST_WORKS);
     for (size_t w = 0; w < n; w++)
         calls[w] = calls_of_a_sample(work[w], contexts[w], setting->sample_seconds);
@@ -60,7 +58,7 @@ void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision prec
             samples[w][i] = seconds_of(work[w], contexts[w], calls[w]);
             at_peak[w][i] = samples[w][i] * peak;
         }
-    for (size_t w = 0; w < n; w++) times[w] = summarize(samples[w], at_peak[w], repeats);
+    for (size_t w = 0; w < n; w++) times[w] = bench_summarize(samples[w], at_peak[w], repeats);
 }
 
 bench_times bench_measure(const duo_bench_setting *setting, duo_precision precision,

@@ -322,9 +322,9 @@ duo_status duo_cli_bench(int argc, char **argv)
             "figure, its share of the limit that applies (the multiply-add peak; or the "
             "bandwidth,\n"
             "in reading or in a triad, of a working set of that size), and the error against a\n"
-            "plain loop in double. The model is by default 8 layers of width 256, FFNs 1024 and "
-            "64, a\n"
-            "vocabulary of 4096, in batches of 16 x 256 tokens. Nothing else should be running.",
+            "plain loop in double. The kernels of a step are timed inside of it. The model is by\n"
+            "default 8 layers of width 256, FFNs 1024 and 64, a vocabulary of 4096, in batches of\n"
+            "16 x 256 tokens. Nothing else should be running.",
         .example = "duo bench --only step --threads 1 2 --precision fp32 bf16 --json bench.json",
         .options = options,
         .n_options = sizeof options / sizeof *options,

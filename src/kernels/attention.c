@@ -3,6 +3,7 @@
 
 #include "attention_blocks.h"
 #include "duo/sizes.h"
+#include "span.h"
 
 enum {
     FETCH_MOST = 32 * 1024 /* floats of a head's array, of which the next head's fit beside it */
@@ -73,6 +74,13 @@ static void fetch_keys(const float *k, const float *v, duo_attention_shape s, si
     fetch_rows(v + at, row, n, s.D);
 }
 
+/* `products` times a multiply-add of D for every query and every key that it sees. */
+static double attention_flops(duo_attention_shape s, double products)
+{
+    const double pairs = (double)(s.B * s.H * s.T) * (double)(s.T + 1) / 2;
+    return products * 2 * pairs * (double)s.D;
+}
+
 void duo_attention_forward(float *y, float *lse, const float *q, const float *k, const float *v,
                            duo_attention_shape shape, float *scratch)
 {
@@ -85,6 +93,7 @@ void duo_attention_forward(float *y, float *lse, const float *q, const float *k,
     /* A part is every parts-th block of a head: as many as keep all threads busy to the end. */
     const size_t wanted = (size_t)duo_kernels_threads() * 4 / (s.B * s.H) + 1;
     const size_t parts = wanted < blocks ? wanted : blocks;
+    const duo_span span = duo_span_begin();
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         float *own = scratch + (size_t)omp_get_thread_num() * thread_scratch(s);
@@ -108,6 +117,7 @@ void duo_attention_forward(float *y, float *lse, const float *q, const float *k,
                 }
         if (kernel->leave) kernel->leave();
     }
+    duo_span_end(span, "attention forward", 0, 0, attention_flops(s, 2));
 }
 
 /* A thread owns a head of keys and values, hence all that is added to its dk and dv, in order. */
@@ -121,6 +131,7 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
     const size_t group = s.H / s.Hkv, q_row = s.H * s.D, kv_row = s.Hkv * s.D;
     const size_t step = kernel->queries;
     const bool serial = s.B * s.H * s.T * s.T * s.D < DUO_SERIAL_WORK;
+    const duo_span span = duo_span_begin();
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
     {
         float *own = scratch + (size_t)omp_get_thread_num() * thread_scratch(s);
@@ -153,4 +164,5 @@ void duo_attention_backward(float *dq, float *dk, float *dv, const float *dy, co
             }
         if (kernel->leave) kernel->leave();
     }
+    duo_span_end(span, "attention backward", 0, 0, attention_flops(s, 5));
 }

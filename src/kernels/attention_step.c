@@ -3,6 +3,7 @@
 
 #include "attention_blocks.h"
 #include "duo/sizes.h"
+#include "span.h"
 
 /* One position of many nodes, on the blocks of scores that attention_fp32.c tells of. */
 
@@ -125,6 +126,7 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
     const step s = {y, q, k, v, k_cache, v_cache, max_T, H, Hkv, D};
     const size_t group = H / Hkv;
     size_t seen = 0;
+    const duo_span span = duo_span_begin();
     for (size_t n = 0; n < N; n++) seen += positions[n];
     const bool serial = 2 * seen * H * D < DUO_SERIAL_WORK;
 #pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
@@ -156,4 +158,5 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
             }
         }
     }
+    duo_span_end(span, "attention step", 0, 0, 4 * (double)(H * D) * (double)(seen + N));
 }

@@ -5,6 +5,7 @@
 #include "duo/arena.h"
 #include "duo/sizes.h"
 #include "product.h"
+#include "span.h"
 
 /* Sizes of blocks, in units of a tile (tile.h): 32 bits each. */
 enum {
@@ -172,8 +173,10 @@ void duo_product_pack(const duo_product *p)
 {
     const stage all = {.panels = p->packed, .n_end = p->N, .k_end = p->K};
     const bool serial = p->N * p->K < DUO_SERIAL_WORK;
+    const duo_span span = duo_span_begin();
 #pragma omp parallel num_threads(matmul.threads) if (!serial)
     pack_stage(p, &all);
+    duo_span_end(span, "packing weights", 0, 0, 0);
 }
 
 /* From one prepared row to the next, for so many k's. */
@@ -425,9 +428,24 @@ static void multiply_one(const duo_product *p, size_t *turn)
         multiply_by_stages(p, turn);
 }
 
+/* All of them are one kind of product of a linear layer. */
+static void book(duo_span span, const duo_product *products, size_t n, size_t work)
+{
+    const duo_product *p = &products[0];
+    size_t O = 0, I = p->left_by_k || p->right_by_k ? p->N : p->K;
+    for (size_t i = 0; i < n; i++)
+        O += p->left_by_k ? products[i].M : p->right_by_k ? products[i].K : products[i].N;
+    duo_span_end(span,
+                 p->left_by_k    ? "dW += dy^T x"
+                 : p->right_by_k ? "dx = dy W"
+                                 : "y = x W^T",
+                 O, I, 2 * (double)work);
+}
+
 void duo_products_multiply(const duo_product *products, size_t n)
 {
     if (n == 0) return;
+    const duo_span span = duo_span_begin();
     size_t work = 0;
     for (size_t i = 0; i < n; i++) {
         assert(products[i].M > 0);
@@ -443,4 +461,5 @@ void duo_products_multiply(const duo_product *products, size_t n)
         for (size_t i = 0; i < n; i++) multiply_one(&products[i], &turn);
         if (tile->leave) tile->leave();
     }
+    book(span, products, n, work);
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "simd.h"
+#include "span.h"
 
 void duo_rope_table(float *table, size_t T, size_t D, double theta)
 {
@@ -18,10 +19,12 @@ void duo_rope_table(float *table, size_t T, size_t D, double theta)
 static void rotate_all(float *x, const float *table, const uint32_t *positions, float direction,
                        size_t N, size_t H, size_t D)
 {
+    const duo_span span = duo_span_begin();
     assert(D % 2 == 0);
 #pragma omp parallel for num_threads(duo_kernels_threads()) if (N * H * D > DUO_PARALLEL_MIN)
     for (size_t n = 0; n < N; n++)
         duo_rows->rotate(x + n * H * D, table + positions[n] * D, direction, H, D);
+    duo_span_end(span, "rope", 0, 0, 0);
 }
 
 /* (a, b) -> (a cos - b sin, a sin + b cos).  arXiv:2104.09864 */
