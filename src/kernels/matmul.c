@@ -23,9 +23,10 @@ enum {
     LEFT_SLACK = (LEFT_ROWS + DUO_TILE_ROWS) * 2 * SKEW + DUO_TILE_ROWS * BLOCK_UNITS,
     COPIED_ROWS_COLUMNS = 768, /* columns that are worth a copy of rows that would meet */
     FEW_LEFT = 64 * 1024,      /* below this threads share columns */
-    KEPT_BLOCKS = 8,           /* of such a left operand, at most */
-    PACK_DEPTH = 256,          /* of a panel that a thread packs at once */
-    PACK_K = 32                /* rows of a right operand that a thread packs at once */
+    EVEN_SHARES = 32 << 20, /* multiply-adds; below this a thread takes its share of them at once */
+    KEPT_BLOCKS = 8,        /* of such a left operand, at most */
+    PACK_DEPTH = 256,       /* of a panel that a thread packs at once */
+    PACK_K = 32             /* rows of a right operand that a thread packs at once */
 };
 
 static struct {
@@ -270,7 +271,11 @@ static void multiply_by_columns(const duo_product *p)
     const size_t blocks = duo_divide_up(p->K, p->block_K);
     const bool keep = blocks <= KEPT_BLOCKS && blocks * size <= LEFT;
     bool kept = false;
-#pragma omp for schedule(dynamic, 1) nowait
+    /* Threads that ask a common counter for one panel at a time pass its cache line about. */
+    const size_t panels = duo_divide_up(p->N, width);
+    const bool even = p->M * p->N * p->K < EVEN_SHARES;
+    const int turn = even ? (int)duo_divide_up(panels, threads) : 1;
+#pragma omp for schedule(dynamic, turn) nowait
     for (size_t n = 0; n < p->N; n += width) {
         const size_t cols = duo_min(width, p->N - n);
         for (size_t k = 0, block = 0; k < p->K; k += p->block_K, block += keep) {
