@@ -2,8 +2,8 @@
 #define DUO_SIMD_VECTOR_H
 
 /*
- * What is computed from the vectors of one instruction set. Each simd_<instruction set>.c defines,
- * before it includes this:
+ * What is computed from the vectors of one instruction set. Each vec_<instruction set>.h, which
+ * is included before, defines:
  *   WIDTH, vec, vec_mask      floats in a register, the register, a choice of its lanes
  *   TILE_ROWS                 rows of a register tile of up to three vectors, divides WIDTH
  *   vec_set, _load, _store    one value in every lane; unaligned memory
