@@ -17,6 +17,10 @@ typedef struct bench_times {
 } bench_times;
 
 enum { BENCH_MOST_REPEATS = 1000 };
+static inline size_t bench_repeats(const duo_bench_setting *setting)
+{
+    return setting->repeats < BENCH_MOST_REPEATS ? setting->repeats : BENCH_MOST_REPEATS;
+}
 
 typedef void bench_work(void *context);
 

@@ -1,9 +1,11 @@
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "bench_internal.h"
 #include "duo/arena.h"
 #include "duo/model.h"
+#include "profile.h"
 
 enum { TOKENS = 16, MOST_SEQUENCES = 16 }; /* decoded by one call; at a time */
 
@@ -103,6 +105,21 @@ static void measure_share(const duo_bench *bench, decoder *d, double share, doub
     bench_emit(bench, &row);
 }
 
+/* Where the time goes with half of the FFNs big. */
+static duo_status profile(const duo_bench *bench, decoder *d, duo_precision precision)
+{
+    const size_t repeats = bench_repeats(&bench->setting);
+    const double p[DUO_MODULES] = {[DUO_SMALL] = 0.5, [DUO_BIG] = 0.5};
+    bench_sample *samples = calloc(repeats, sizeof *samples);
+    if (!samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of kernels");
+    duo_routes_random(d->routes, TOKENS, d->S, d->L, p, 1, 0, 0);
+    for (size_t k = 0; k < repeats; k++) bench_sample_take(&samples[k], precision, run, d);
+    bench_emit_profile(bench, DUO_BENCH_GENERATE, duo_kernels_threads(), precision, samples,
+                       repeats, TOKENS);
+    free(samples);
+    return DUO_OK;
+}
+
 static double packed_bytes(const duo_model *model)
 {
     double bytes = (double)duo_pack_forward_bytes(duo_model_head(model));
@@ -132,6 +149,7 @@ static duo_status measure_batch(const duo_bench *bench, duo_model *model, size_t
     status = bench_bandwidth(bench, true, packed_bytes(model), &rate);
     for (size_t i = 0; i < sizeof shares / sizeof *shares && status == DUO_OK; i++)
         measure_share(bench, &d, shares[i], rate, precision);
+    if (status == DUO_OK) status = profile(bench, &d, precision);
     duo_arena_free(&arena);
     return status;
 }

@@ -1,12 +1,11 @@
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "duo/stopwatch.h"
+#include "profile.h"
 #include "trial.h"
 
-enum { STAGES = 2, REST = DUO_STOPWATCH_ROWS, WHOLE };
+enum { STAGES = 2 };
 static const char *const names[STAGES] = {"dense step", "duo step, half big"};
 
 static duo_stage_recipe stage_of(const duo_bench_setting *setting, int which,
@@ -23,12 +22,6 @@ static duo_stage_recipe stage_of(const duo_bench_setting *setting, int which,
 
 /* ---------------------------------------------------------------- samples */
 
-/* One step, and the peak just before it. */
-typedef struct sample {
-    double seconds, flops, peak;
-    duo_stopwatch watch;
-} sample;
-
 /* A step of some kind on each number of threads; sample k of number i: samples[i * repeats + k]. */
 typedef struct step_samples {
     const duo_bench *bench;
@@ -36,20 +29,16 @@ typedef struct step_samples {
     duo_precision precision;
     size_t repeats;
     double tokens;
-    sample *samples;
+    bench_sample *samples;
 } step_samples;
 
-static duo_status take_sample(sample *s, bench_trial *trial, int threads, duo_precision precision)
+static duo_status take_sample(bench_sample *s, bench_trial *trial, int threads,
+                              duo_precision precision)
 {
     const duo_status status = duo_kernels_start(threads);
     if (status != DUO_OK) return status;
     bench_trial_step(trial); /* the new team meets its memory */
-    s->peak = duo_kernels_peak(precision);
-    duo_stopwatch_use(&s->watch);
-    const double begun = bench_seconds();
-    bench_trial_step(trial);
-    s->seconds = bench_seconds() - begun;
-    duo_stopwatch_use(NULL);
+    bench_sample_take(s, precision, bench_trial_step, trial);
     s->flops = trial->report.flops;
     return trial->status;
 }
@@ -76,77 +65,18 @@ static duo_status take_samples(step_samples *of, const duo_stage_recipe *stage)
 
 /* ---------------------------------------------------------------- rows */
 
-/* A kernel's seconds and FLOPs in a sample; of the REST, what no kernel did. */
-static duo_kernel_time time_of(const sample *s, const duo_kernel_time *kernel, int what)
-{
-    if (what == WHOLE) return (duo_kernel_time){.seconds = s->seconds, .flops = s->flops};
-    duo_kernel_time rest = {.seconds = s->seconds};
-    for (size_t i = 0; i < s->watch.n; i++) {
-        const duo_kernel_time *row = &s->watch.rows[i];
-        rest.seconds -= row->seconds;
-        if (what != REST && row->O == kernel->O && row->I == kernel->I &&
-            strcmp(row->kernel, kernel->kernel) == 0)
-            return *row;
-    }
-    return what == REST ? rest : (duo_kernel_time){0};
-}
-
-/* Routes differ from step to step: times are those of as many FLOPs as the samples' mean. */
-static bench_times times_of(const step_samples *of, const sample *samples,
-                            const duo_kernel_time *kernel, int what, double *mean_flops)
-{
-    double seconds[BENCH_MOST_REPEATS], at_peak[BENCH_MOST_REPEATS];
-    *mean_flops = 0;
-    for (size_t k = 0; k < of->repeats; k++)
-        *mean_flops += time_of(&samples[k], kernel, what).flops / (double)of->repeats;
-    for (size_t k = 0; k < of->repeats; k++) {
-        const duo_kernel_time time = time_of(&samples[k], kernel, what);
-        seconds[k] = time.seconds * (time.flops > 0 ? *mean_flops / time.flops : 1);
-        at_peak[k] = seconds[k] * samples[k].peak;
-    }
-    return bench_summarize(seconds, at_peak, of->repeats);
-}
-
-static duo_bench_row row_of(const step_samples *of, size_t i, const duo_kernel_time *kernel,
-                            int what)
-{
-    const sample *samples = of->samples + i * of->repeats;
-    double flops;
-    const bench_times times = times_of(of, samples, kernel, what, &flops);
-    duo_bench_row row = bench_row(DUO_BENCH_STEP, of->name, of->precision);
-    row.threads = of->bench->setting.threads[i];
-    row.seconds = times.median;
-    if (flops > 0) bench_row_flops(&row, times, flops);
-    if (what == WHOLE) {
-        row.tokens_per_s = of->tokens / times.median;
-        return row;
-    }
-    row.part_of_step = times.median / times_of(of, samples, NULL, WHOLE, &flops).median;
-    if (what == REST)
-        snprintf(row.name, sizeof row.name, "  the rest of the step");
-    else if (kernel->O > 0)
-        snprintf(row.name, sizeof row.name, "  %s, %zux%zu", kernel->kernel, kernel->O, kernel->I);
-    else
-        snprintf(row.name, sizeof row.name, "  %s", kernel->kernel);
-    return row;
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const double x = ((const duo_bench_row *)a)->seconds, y = ((const duo_bench_row *)b)->seconds;
-    return (x < y) - (x > y);
-}
-
 static void emit_step(const step_samples *of, size_t i)
 {
-    duo_bench_row row = row_of(of, i, NULL, WHOLE), kernels[DUO_STOPWATCH_ROWS];
-    const duo_stopwatch *watch = &of->samples[i * of->repeats].watch;
+    const bench_sample *samples = of->samples + i * of->repeats;
+    const int threads = of->bench->setting.threads[i];
+    double flops;
+    const bench_times times = bench_sample_times(samples, of->repeats, &flops);
+    duo_bench_row row = bench_row(DUO_BENCH_STEP, of->name, of->precision);
+    row.threads = threads;
+    bench_row_flops(&row, times, flops);
+    row.tokens_per_s = of->tokens / times.median;
     bench_emit(of->bench, &row);
-    for (size_t k = 0; k < watch->n; k++) kernels[k] = row_of(of, i, &watch->rows[k], (int)k);
-    qsort(kernels, watch->n, sizeof *kernels, by_time);
-    for (size_t k = 0; k < watch->n; k++) bench_emit(of->bench, &kernels[k]);
-    row = row_of(of, i, NULL, REST);
-    bench_emit(of->bench, &row);
+    bench_emit_profile(of->bench, DUO_BENCH_STEP, threads, of->precision, samples, of->repeats, 1);
 }
 
 /* Over the first number of threads, of the samples that were taken one after the other. */
@@ -155,7 +85,7 @@ static void emit_speed_up(const step_samples *of, size_t i)
     const duo_bench_setting *s = &of->bench->setting;
     double ratios[BENCH_MOST_REPEATS], unused[BENCH_MOST_REPEATS] = {0};
     for (size_t k = 0; k < of->repeats; k++) {
-        const sample *one = &of->samples[k], *more = &of->samples[i * of->repeats + k];
+        const bench_sample *one = &of->samples[k], *more = &of->samples[i * of->repeats + k];
         ratios[k] = one->seconds / one->flops / (more->seconds / more->flops);
     }
     const bench_times times = bench_summarize(ratios, unused, of->repeats);
@@ -177,11 +107,8 @@ static void emit_speed_up(const step_samples *of, size_t i)
 static duo_status measure(const duo_bench *bench, int which, duo_precision precision)
 {
     const duo_bench_setting *s = &bench->setting;
-    step_samples of = {.bench = bench,
-                       .name = names[which],
-                       .precision = precision,
-                       .repeats =
-                           s->repeats < BENCH_MOST_REPEATS ? s->repeats : BENCH_MOST_REPEATS};
+    step_samples of = {
+        .bench = bench, .name = names[which], .precision = precision, .repeats = bench_repeats(s)};
     of.samples = calloc(s->n_threads * of.repeats, sizeof *of.samples);
     if (!of.samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of steps");
     const duo_stage_recipe stage = stage_of(s, which, precision);

@@ -47,8 +47,7 @@ void bench_measure_in_turns(const duo_bench_setting *setting, duo_precision prec
     enum { MOST_WORKS = 16 };
     double samples[MOST_WORKS][BENCH_MOST_REPEATS], at_peak[MOST_WORKS][BENCH_MOST_REPEATS];
     size_t calls[MOST_WORKS];
-    const size_t repeats =
-        setting->repeats < BENCH_MOST_REPEATS ? setting->repeats : BENCH_MOST_REPEATS;
+    const size_t repeats = bench_repeats(setting);
     assert(n <= MOST_WORKS);
     for (size_t w = 0; w < n; w++)
         calls[w] = calls_of_a_sample(work[w], contexts[w], setting->sample_seconds);

@@ -8,14 +8,22 @@
 /* One position of many nodes, on the blocks of scores that attention_fp32.c tells of. */
 
 enum {
-    STEP_NODES = 48, /* nodes of one place that a thread takes at once */
-    STEP_HEADS = 32, /* heads of a lone node whose caches are walked together */
-    LINE = 16        /* floats of a cache line */
+    STEP_NODES = 48,       /* nodes of one place that a thread takes at once */
+    ALONE_HEADS = 32,      /* heads of a lone node whose caches are walked together, at most, */
+    ALONE_CHANNELS = 1024, /* and their channels, where a head has no more */
+    LINE = 16              /* floats of a cache line */
 };
+
+static size_t alone_heads(size_t D)
+{
+    return duo_min(ALONE_HEADS, duo_max(1, ALONE_CHANNELS / D));
+}
 
 static size_t step_thread_scratch(size_t max_T, size_t D)
 {
-    return (3 * D + max_T + DUO_LANES) * DUO_LANES;
+    const size_t lanes = (3 * D + max_T + DUO_LANES) * DUO_LANES;
+    const size_t alone = 2 * D * DUO_LANES + alone_heads(D) * (max_T + DUO_LANES);
+    return duo_max(lanes, alone);
 }
 
 size_t duo_attention_step_scratch(size_t max_T, size_t D)
@@ -64,18 +72,21 @@ static void step_lanes(step s, size_t sequence, size_t length, size_t first, siz
     }
 }
 
-/* The rows after j .. j + DUO_LANES: a head's lie apart, and no processor foresees them. Into the
- * second-level cache: fetched into the first they come a third slower. */
-static void fetch_next(const float *x, size_t row, size_t j, size_t length, size_t D)
+/* Bring rows of a cache near, from end to end: a processor foresees that walk through memory, but
+ * not one by heads, which are short and lie apart. Adding up keeps it from asking for so many lines
+ * at once that its foresight has no room. */
+static void touch_rows(const float *x, size_t row, size_t n, size_t channels)
 {
-    const size_t end = duo_min(j + 2 * DUO_LANES, length);
-    for (size_t r = j + DUO_LANES; r < end; r++)
-        for (size_t d = 0; d < D; d += LINE) __builtin_prefetch(x + r * row + d, 0, 2);
+    float sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < channels; d += LINE) sum += x[i * row + d];
+    const volatile float wanted = sum;
+    (void)wanted;
 }
 
 /*
- * A lone node, a query a head: the keys become the lanes, and the caches are walked once, all
- * heads h .. h + heads of a position together. The sums are those of step_lanes, in its order.
+ * A lone node, a query a head: the keys become the lanes, and the caches are walked once, heads
+ * h .. h + heads of a position together. The sums are those of step_lanes, in its order.
  */
 static void step_alone(step s, size_t sequence, size_t length, size_t node, size_t h, size_t heads,
                        float *scratch)
@@ -83,38 +94,53 @@ static void step_alone(step s, size_t sequence, size_t length, size_t node, size
     const duo_simd *rows = duo_rows;
     const size_t D = s.D, row = s.Hkv * D, width = length + DUO_LANES;
     const size_t cache = (sequence * s.max_T * s.Hkv + h) * D, own = (node * s.H + h) * D;
-    float *lanes = scratch, *scores = lanes + D * DUO_LANES, sum[STEP_HEADS] = {0};
+    float *lanes = scratch, *own_keys = lanes + D * DUO_LANES;
+    float *scores = own_keys + D * DUO_LANES, own_scores[DUO_LANES], sum[ALONE_HEADS] = {0};
 
     for (size_t j = 0; j < length; j += DUO_LANES) {
-        const size_t keys = length - j < DUO_LANES ? length - j : DUO_LANES;
+        const size_t n = duo_min(DUO_LANES, length - j);
+        const float *keys = s.k_cache + cache + j * row;
+        touch_rows(keys, row, n, heads * D);
         for (size_t i = 0; i < heads; i++) {
-            fetch_next(s.k_cache + cache + i * D, row, j, length, D);
-            duo_fill_lanes(lanes, s.k_cache + cache + j * row + i * D, row, keys, D);
-            rows->scores(scores + i * width + j, s.q + own + i * D, D, lanes, 1, keys, D, 1);
+            duo_fill_lanes(lanes, keys + i * D, row, n, D);
+            rows->scores(scores + i * width + j, s.q + own + i * D, D, lanes, 1, n, D, 1);
         }
     }
+    duo_fill_lanes(lanes, s.q + own, D, heads, D);
+    duo_fill_lanes(own_keys, s.k + own, D, heads, D);
+    rows->lane_dots(own_scores, own_keys, lanes, heads, D);
     for (size_t i = 0; i < heads; i++) {
         float *p = scores + i * width;
-        duo_fill_lanes(lanes, s.k + own + i * D, D, 1, D);
-        rows->scores(p + length, s.q + own + i * D, D, lanes, 1, 1, D, 1);
+        p[length] = own_scores[i];
         const float max = rows->max(p, length + 1);
         for (size_t j = 0; j <= length; j++) p[j] -= max;
         rows->exp_scale(p, p, duo_attention_scale(D), 0.0f, 1.0f, length + 1);
     }
     for (size_t j = 0; j < length; j += DUO_LANES) {
-        const size_t keys = length - j < DUO_LANES ? length - j : DUO_LANES;
-        for (size_t i = 0; i < heads; i++) {
-            fetch_next(s.v_cache + cache + i * D, row, j, length, D);
-            sum[i] =
-                rows->add_weighted_rows(s.y + own + i * D, scores + i * width + j, sum[i],
-                                        s.v_cache + cache + j * row + i * D, row, keys, D, j > 0);
-        }
+        const size_t n = duo_min(DUO_LANES, length - j);
+        const float *values = s.v_cache + cache + j * row;
+        touch_rows(values, row, n, heads * D);
+        for (size_t i = 0; i < heads; i++)
+            sum[i] = rows->add_weighted_rows(s.y + own + i * D, scores + i * width + j, sum[i],
+                                             values + i * D, row, n, D, j > 0);
     }
     for (size_t i = 0; i < heads; i++) {
         float *y = s.y + own + i * D, *p = scores + i * width + length;
         sum[i] = rows->add_weighted_rows(y, p, sum[i], s.v + own + i * D, D, 1, D, length > 0);
         rows->scale(y, y, 1.0f / sum[i], D);
     }
+}
+
+/* Behind the last of the nodes from `first` on that stand at its place: no more than a thread takes
+ * at once. */
+static size_t end_of_place(const uint32_t *sequences, const uint32_t *positions, size_t first,
+                           size_t N)
+{
+    size_t end = first + 1;
+    while (end < N && end - first < STEP_NODES && sequences[end] == sequences[first] &&
+           positions[end] == positions[first])
+        end++;
+    return end;
 }
 
 void duo_attention_step(float *y, const float *q, const float *k, const float *v,
@@ -124,29 +150,29 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
 {
     assert(H % Hkv == 0);
     const step s = {y, q, k, v, k_cache, v_cache, max_T, H, Hkv, D};
-    const size_t group = H / Hkv;
-    size_t seen = 0;
+    const size_t group = H / Hkv, threads = (size_t)duo_kernels_threads();
+    size_t seen = 0, places = 0;
     const duo_span span = duo_span_begin();
     for (size_t n = 0; n < N; n++) seen += positions[n];
+    for (size_t n = 0; n < N; n = end_of_place(sequences, positions, n, N)) places++;
     const bool serial = 2 * seen * H * D < DUO_SERIAL_WORK;
-#pragma omp parallel num_threads(duo_kernels_threads()) if (!serial)
+    /* Threads share the heads of each place, unless there are enough places: a cache is then
+     * walked from end to end. */
+    const bool whole = places % threads == 0 || places >= 4 * threads;
+    const size_t heads = duo_min(alone_heads(D), whole ? Hkv : duo_divide_up(Hkv, threads));
+#pragma omp parallel num_threads(threads) if (!serial)
     {
         const size_t mine = (size_t)omp_get_thread_num(), team = (size_t)omp_get_num_threads();
-        const size_t share = (Hkv + team - 1) / team;
-        const size_t heads = share < STEP_HEADS ? share : STEP_HEADS;
         float *own = scratch + mine * step_thread_scratch(max_T, D);
         size_t unit = 0;
         for (size_t first = 0, end; first < N; first = end) {
             const size_t sequence = sequences[first], length = positions[first];
-            end = first + 1;
-            while (end < N && end - first < STEP_NODES && sequences[end] == sequence &&
-                   positions[end] == length)
-                end++;
+            end = end_of_place(sequences, positions, first, N);
             assert(length <= max_T);
             const size_t queries = (end - first) * group;
             for (size_t kv = 0; kv < Hkv; kv += heads) {
                 if (unit++ % team != mine) continue;
-                const size_t last = kv + heads < Hkv ? kv + heads : Hkv;
+                const size_t last = duo_min(kv + heads, Hkv);
                 if (queries == 1) {
                     step_alone(s, sequence, length, first, kv, last - kv, own);
                     continue;
@@ -154,7 +180,7 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
                 for (size_t h = kv; h < last; h++)
                     for (size_t i = 0; i < queries; i += DUO_LANES)
                         step_lanes(s, sequence, length, first, h, i,
-                                   queries - i < DUO_LANES ? queries - i : DUO_LANES, own);
+                                   duo_min(DUO_LANES, queries - i), own);
             }
         }
     }

@@ -46,7 +46,7 @@ typedef struct duo_simd {
      * Attention on blocks of scores (keys, DUO_LANES), simd_attention.h. Lane l sees the keys
      * 0 .. first + l of a block and nothing hidden is added to any sum.
      */
-    /* lanes[d][l] = x[l][d], 0 for n <= l < DUO_LANES */
+    /* lanes[d][l] = x[l][d]; 0 for l >= n, up to a whole vector */
     void (*set_lanes)(float *lanes, const float *const *x, size_t n, size_t D);
     /* s[j][l] = sum_d keys[j][d] lanes[d][l] */
     void (*scores)(float *s, const float *keys, size_t row, const float *lanes, size_t n_keys,

@@ -80,7 +80,7 @@ __attribute__((always_inline)) static inline void tile(float *c, size_t c_row, c
     }
 }
 
-/* By squares of 4 x 4, in registers. */
+/* By squares of 4 x 4, in registers; whole vectors. */
 static void set_lanes(float *lanes, const float *const *x, size_t n, size_t D)
 {
     typedef float quad __attribute__((vector_size(16)));
@@ -104,8 +104,9 @@ static void set_lanes(float *lanes, const float *const *x, size_t n, size_t D)
         for (; d < D; d++)
             for (size_t i = 0; i < 4; i++) lanes[d * DUO_LANES + l + i] = x[l + i][d];
     }
-    for (; l < DUO_LANES; l++)
-        for (size_t d = 0; d < D; d++) lanes[d * DUO_LANES + l] = l < n ? x[l][d] : 0.0f;
+    const size_t end = (n + WIDTH - 1) / WIDTH * WIDTH;
+    for (size_t d = 0; d < D; d++)
+        for (size_t i = l; i < end; i++) lanes[d * DUO_LANES + i] = i < n ? x[i][d] : 0.0f;
 }
 
 /* s[j][l] = k_j q_l for the vectors of lanes that hold one of the first n_lanes. */
