@@ -55,8 +55,8 @@ static double mebibytes(size_t bytes)
  * copied once, before the stage is set up. */
 static size_t bytes_beside(const duo_stage_recipe *stage, const duo_params *params, bool grows)
 {
-    const size_t weights = duo_model_bytes(params), trainer = duo_trainer_bytes(params, stage);
-    return grows && weights > trainer ? weights : trainer;
+    const size_t weights = duo_model_bytes(params), rest = duo_stage_bytes(params, stage);
+    return grows && weights > rest ? weights : rest;
 }
 
 static void print_stage(const duo_stage_recipe *stage, const duo_params *params, bool grows,

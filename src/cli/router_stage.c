@@ -87,7 +87,8 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
                                    .T = stage->seq_len,
                                    .rows = stage->micro_batch,
                                    .budget_min = stage->budget_min,
-                                   .budget_max = stage->budget_max};
+                                   .budget_max = stage->budget_max,
+                                   .pass = duo_trainer_pass(s->trainer)};
     memcpy(calibration.target, stage->target, sizeof stage->target);
     const duo_config *config = &s->model->params.config;
     if (stage->target_flops > 0) {

@@ -19,7 +19,6 @@ typedef struct calibration {
     uint8_t *routes; /* (rows, T, L) */
     uint64_t *usage; /* (L, DUO_MODULES) */
     float *scores;   /* (all, T, L, M), and the last block's unused rows */
-    float *margins;  /* (all, T, L) */
 } calibration;
 
 void duo_calibration_clear(duo_model *model)
@@ -30,17 +29,38 @@ void duo_calibration_clear(duo_model *model)
     model->rule = duo_model_rule(model, n_big);
 }
 
+/* All but the pass. */
 static void lay_out(calibration *c, duo_arena *arena)
 {
     const size_t T = c->settings->T, rows = c->rows;
     const size_t blocks = (c->all + rows - 1) / rows;
-    c->pass = duo_pass_take(&c->model->params, (duo_pass_shape){.B = rows, .T = T, .routers = true},
-                            arena);
     c->tokens = DUO_TAKE(arena, int32_t, rows * (T + 1));
     c->routes = DUO_TAKE(arena, uint8_t, rows * T * c->L);
     c->usage = DUO_TAKE(arena, uint64_t, c->L * DUO_MODULES);
     c->scores = DUO_TAKE(arena, float, blocks *rows *T * c->L * c->M);
-    c->margins = DUO_TAKE(arena, float, c->all *T * c->L);
+}
+
+static void lay_out_with_pass(calibration *c, duo_arena *arena)
+{
+    const duo_pass_shape shape = {.B = c->rows, .T = c->settings->T, .routers = true};
+    c->pass =
+        c->settings->pass ? c->settings->pass : duo_pass_take(&c->model->params, shape, arena);
+    lay_out(c, arena);
+}
+
+size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
+{
+    const size_t trainer = duo_trainer_bytes(params, stage);
+    if (stage->kind != DUO_STAGE_ROUTER || stage->calibrate == 0) return trainer;
+    const duo_calibration settings = {.T = stage->seq_len};
+    calibration c = {.settings = &settings,
+                     .all = stage->calibrate,
+                     .rows = stage->micro_batch,
+                     .L = params->config.n_layers,
+                     .M = duo_module_count(params->config.router_modules)};
+    duo_arena measured = DUO_ARENA_MEASURE;
+    lay_out(&c, &measured);
+    return trainer + measured.used;
 }
 
 /* ---------------------------------------------------------------- measuring */
@@ -73,53 +93,63 @@ static double largest_miss(const double shares[DUO_MODULES], const double target
 
 /* ---------------------------------------------------------------- thresholds */
 
-/* Reorder x (n) so that x[k] is what it would be if x were sorted, and nothing before it is larger.
- */
-static void select_nth(float *x, size_t n, size_t k)
+/* How far the score of module m at choice i lies above the best of the others. */
+static float margin(const calibration *c, const float threshold[DUO_MODULES], size_t m, size_t i)
 {
-    size_t low = 0, high = n - 1;
-    while (low < high) {
-        const float pivot = x[low + (high - low) / 2];
-        size_t i = low, j = high;
-        for (;; i++, j--) {
-            while (x[i] < pivot) i++;
-            while (x[j] > pivot) j--;
-            if (i >= j) break;
-            const float swapped = x[i];
-            x[i] = x[j];
-            x[j] = swapped;
-        }
-        if (k <= j)
-            high = j;
-        else
-            low = j + 1;
-    }
+    const float *s = c->scores + i * c->M;
+    float best = -INFINITY;
+    for (size_t k = 0; k < c->M; k++)
+        if (k != m) best = fmaxf(best, s[k] - threshold[c->codes[k]]);
+    return s[m] - best;
 }
 
-static float largest(const float *x, size_t n)
+/* Integers in the order of the floats. */
+static uint32_t order_of(float x)
 {
-    float most = x[0];
-    for (size_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
-    return most;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits >> 31 ? ~bits : bits | 1u << 31;
+}
+
+static float float_of(uint32_t order)
+{
+    const uint32_t bits = order >> 31 ? order ^ 1u << 31 : ~order;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The margin that would stand at place k if all n were sorted: digit by digit, since to keep them
+ * would take half as much memory again as the scores. */
+static float kth_margin(const calibration *c, const float threshold[DUO_MODULES], size_t m,
+                        size_t n, size_t k)
+{
+    uint32_t found = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        size_t counts[256] = {0};
+        uint32_t digit = 0;
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t order = order_of(margin(c, threshold, m, i));
+            if ((uint64_t)order >> (shift + 8) == (uint64_t)found >> (shift + 8))
+                counts[order >> shift & 255]++;
+        }
+        while (k >= counts[digit]) k -= counts[digit++];
+        found |= digit << shift;
+    }
+    return float_of(found);
 }
 
 /* The threshold of module m at which its share is `target` of the scores, the others' being what
- * they are: a quantile of how far its score lies above the best of the others. */
-static float quantile(calibration *c, const float threshold[DUO_MODULES], size_t m, double target)
+ * they are: a quantile of its margins. */
+static float quantile(const calibration *c, const float threshold[DUO_MODULES], size_t m,
+                      double target)
 {
-    const size_t n = c->windows * c->settings->T * c->L, M = c->M;
-    for (size_t i = 0; i < n; i++) {
-        const float *s = c->scores + i * M;
-        float best = -INFINITY;
-        for (size_t k = 0; k < M; k++)
-            if (k != m) best = fmaxf(best, s[k] - threshold[c->codes[k]]);
-        c->margins[i] = s[m] - best;
-    }
+    const size_t n = c->windows * c->settings->T * c->L;
     const size_t others = n - (size_t)(target * (double)n + 0.5);
-    if (others == n) return largest(c->margins, n) + 1;
-    select_nth(c->margins, n, others);
-    if (others == 0) return c->margins[0] - 1;
-    return 0.5f * (largest(c->margins, others) + c->margins[others]);
+    if (others == n) return kth_margin(c, threshold, m, n, n - 1) + 1;
+    const float lowest = kth_margin(c, threshold, m, n, others);
+    if (others == 0) return lowest - 1;
+    return 0.5f * (kth_margin(c, threshold, m, n, others - 1) + lowest);
 }
 
 /* Thresholds under which the scores at hand give the targets. Where every module has one, the
@@ -257,12 +287,12 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
     if (c.all == 0)
         return duo_fail(DUO_EINVAL, "%s: no window of %zu training tokens to calibrate on",
                         duo_tokens_path(settings->tokens), settings->T + 1);
-    c.rows = settings->rows < c.all ? settings->rows : c.all;
+    c.rows = settings->pass || settings->rows < c.all ? settings->rows : c.all;
     duo_arena measured = DUO_ARENA_MEASURE;
-    lay_out(&c, &measured);
+    lay_out_with_pass(&c, &measured);
     const duo_status status = duo_arena_create(&c.arena, measured.used, "calibration");
     if (status != DUO_OK) return status;
-    lay_out(&c, &c.arena);
+    lay_out_with_pass(&c, &c.arena);
 
     const double n_big = (double)model->rule.budget * (double)c.L;
     if (duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET)) {

@@ -189,6 +189,11 @@ void duo_trainer_free(duo_trainer *t)
     free(t);
 }
 
+duo_pass *duo_trainer_pass(duo_trainer *t)
+{
+    return t->pass;
+}
+
 duo_tree *duo_trainer_m(duo_trainer *t)
 {
     return &t->m;
