@@ -73,6 +73,19 @@ near "held out with thresholds" "$(share plain calibrated_usage)" 37.5 1
 [ "$(share plain val_usage)" != "$(share plain calibrated_usage)" ] || fail "thresholds change nothing"
 grep -q '^stage router: held out: big 3[678]\.' plain.log || fail "the share on held-out text: $(cat plain.log)"
 
+# A run that is killed while it calibrates has one step to do again, and ends in the same bits.
+printf 'name = late\n%s\nstage router { steps = 6  budget = 1  calibrate = 1500  %s  save_every = 0 }\n' "$base" "$each" >late.conf
+OMP_NUM_THREADS=1 "$duo" train late.conf "${from[@]}" --checkpoints whole >whole.log 2>&1 || fail "late: $(tail -1 whole.log)"
+"$duo" train late.conf "${from[@]}" --checkpoints killed >killed.log 2>&1 &
+until [ -e killed/late/step-00000005.h5 ] || ! kill -0 $! 2>/dev/null; do sleep 0.02; done
+kill -9 $! 2>/dev/null && ! wait $! 2>/dev/null && ! [ -e killed/late/stage-router.h5 ] ||
+    fail "not killed while it calibrated: $(cat killed.log)"
+"$duo" train late.conf "${from[@]}" --checkpoints killed --resume >killed.log 2>&1 || fail "resumed: $(tail -1 killed.log)"
+grep -q '^resuming from .*, step 5$' killed.log || fail "resumed: $(cat killed.log)"
+cmp whole/late/stage-router.h5 killed/late/stage-router.h5 || fail "killed while it calibrated: another checkpoint"
+diff <(sed 's/,"tokens_per_s".*//' whole/late/metrics.jsonl) <(sed 's/,"tokens_per_s".*//' killed/late/metrics.jsonl) ||
+    fail "killed while it calibrated: other metrics"
+
 # FLOPs in place of a budget, which only sets where the penalty of others would lead.
 "$duo" eval checkpoints/plain --policy router --windows 64 --json plain.jsonl >/dev/null 2>&1
 run flops "stage router { steps = 40  lr = 1e-2  budget = 3  penalty = flops  calibrate = 256

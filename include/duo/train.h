@@ -36,6 +36,8 @@ double duo_stage_lr_scale(const duo_stage_recipe *stage, duo_group group);
 double duo_stage_tau(const duo_stage_recipe *stage, uint64_t step);
 /** Are choices hard forward at that step? */
 bool duo_stage_hard(const duo_stage_recipe *stage, uint64_t step);
+/** Does it set thresholds at its end? */
+bool duo_stage_calibrates(const duo_stage_recipe *stage);
 /** The config of a model with the routers that the stage wants; other stages want none. */
 duo_config duo_stage_config(const duo_stage_recipe *stage, const duo_config *config);
 

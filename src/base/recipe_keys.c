@@ -202,7 +202,7 @@ const recipe_key recipe_keys[] = {
     {STAGE(U64, val_every), .preset = "100", RANGE(0, 1e12), .stages = ALL,
      .meaning = "steps per validation; 0: never"},
     {STAGE(U64, save_every), .preset = "250", RANGE(0, 1e12), .stages = ALL,
-     .meaning = "steps per checkpoint; 0: only at the end"},
+     .meaning = "steps per checkpoint; 0: only at the end, and a step before thresholds are set"},
     {STAGE(SIZE, val_windows), .preset = "32", RANGE(1, 1e9), .stages = ALL,
      .meaning = "held-out windows per validation"},
 };

@@ -80,7 +80,7 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
 {
     char name[DUO_NAME_MAX + 8];
     duo_calibrated found;
-    *calibrated = stage->kind == DUO_STAGE_ROUTER && stage->calibrate > 0;
+    *calibrated = duo_stage_calibrates(stage);
     if (!*calibrated) return DUO_OK;
     duo_calibration calibration = {.tokens = s->tokens,
                                    .windows = stage->calibrate,

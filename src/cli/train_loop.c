@@ -253,7 +253,9 @@ static duo_status one_step(stage_run *r)
         return status;
     }
     const bool retry = r->retry_gap > 0 && s->progress.step >= r->retry_step;
-    if (every(step, stage->save_every) || best || retry)
+    /* To calibrate takes a while, and memory: a run that ends in it has one step to do again. */
+    const bool precious = step + 1 == stage->steps && duo_stage_calibrates(stage);
+    if (every(step, stage->save_every) || best || retry || precious)
         status = save_or_go_on(r, best, best_before);
     return status;
 }

@@ -51,7 +51,7 @@ static void lay_out_with_pass(calibration *c, duo_arena *arena)
 size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
 {
     const size_t trainer = duo_trainer_bytes(params, stage);
-    if (stage->kind != DUO_STAGE_ROUTER || stage->calibrate == 0) return trainer;
+    if (!duo_stage_calibrates(stage)) return trainer;
     const duo_calibration settings = {.T = stage->seq_len};
     calibration c = {.settings = &settings,
                      .all = stage->calibrate,

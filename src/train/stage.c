@@ -37,6 +37,11 @@ duo_group_set duo_stage_trains(const duo_stage_recipe *stage)
     return trains;
 }
 
+bool duo_stage_calibrates(const duo_stage_recipe *stage)
+{
+    return stage->kind == DUO_STAGE_ROUTER && stage->calibrate > 0;
+}
+
 duo_config duo_stage_config(const duo_stage_recipe *stage, const duo_config *config)
 {
     duo_config wanted = *config;
