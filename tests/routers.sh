@@ -86,6 +86,29 @@ cmp whole/late/stage-router.h5 killed/late/stage-router.h5 || fail "killed while
 diff <(sed 's/,"tokens_per_s".*//' whole/late/metrics.jsonl) <(sed 's/,"tokens_per_s".*//' killed/late/metrics.jsonl) ||
     fail "killed while it calibrated: other metrics"
 
+# What was best before the end gets thresholds too; so it does when the run was killed before that.
+# The learning rate grows until it ruins the model.
+ruined="init = \"checkpoints/base/stage-duo.h5\"
+keep = 9
+stage router { steps = 6  batch_size = 8  warmup = 6  lr = 0.1  router_lr = 1e-6  alpha = 0  train = all  val_every = 1  val_windows = 64"
+run raw "$ruined budget = 2  calibrate = 0 }"
+run best "$ruined calibrate = 256  target_big = $(head -1 checkpoints/raw/metrics.jsonl | grep -o '"val_usage":{.*' |
+    grep -o '"big":\[[^]]*' | head -1 | cut -d'[' -f2 | tr , '\n' | awk '{ sum += $1 } END { print sum / NR + 0.006 }') }"
+step=$(sed -n 's/^best.h5, step \([1-5]\): thresholds set on 256 windows .*/\1/p' best.log)
+[ -n "$step" ] || fail "best.h5 is not calibrated: $(cat best.log)"
+"$duo" inspect checkpoints/best/best.h5 >best.txt && grep -q ' /calibration/thresholds ' best.txt &&
+    grep -q "; stage router, step $step\$" best.txt && grep -q ' /optimizer/m/' best.txt || fail "best.h5: $(cat best.txt)"
+"$duo" inspect "checkpoints/best/step-0000000$step.h5" | grep -q ' routers small,big, not calibrated;' ||
+    fail "the checkpoint of that step has changed"
+cp checkpoints/best/best.h5 first.h5
+ln -f "checkpoints/best/step-0000000$step.h5" checkpoints/best/best.h5
+"$duo" train checkpoints/best --resume >best.log 2>&1 || fail "best: $(tail -1 best.log)"
+cmp checkpoints/best/best.h5 first.h5 || fail "calibrated again: another best.h5"
+"$duo" train checkpoints/best --resume >best.log 2>&1 && ! grep -q thresholds best.log ||
+    fail "calibrated once more: $(cat best.log)"
+near "best.h5 less its step, by the last figures" \
+    "$(awk -v a="$(big checkpoints/best/best.h5 router)" -v b="$(big first.h5 router:raw)" 'BEGIN { print a - b }')" 0.6 0.7
+
 # FLOPs in place of a budget, which only sets where the penalty of others would lead.
 "$duo" eval checkpoints/plain --policy router --windows 64 --json plain.jsonl >/dev/null 2>&1
 run flops "stage router { steps = 40  lr = 1e-2  budget = 3  penalty = flops  calibrate = 256

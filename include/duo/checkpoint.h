@@ -64,6 +64,8 @@ const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 /** Of the last good step before it was saved. */
 double duo_checkpoint_loss(const duo_checkpoint *checkpoint);
+/** Do its routers have thresholds that are not 0? */
+bool duo_checkpoint_calibrated(const duo_checkpoint *checkpoint);
 /** Losses of the last steps, oldest first; NULL and 0 when it has none. */
 const double *duo_checkpoint_losses(const duo_checkpoint *checkpoint, size_t *n);
 /** Of its run's random numbers. */
@@ -106,7 +108,8 @@ duo_hash duo_model_hash_without_routers(const duo_model *model);
  *     stage-NAME.h5      the end of a stage: a second (hard) link to its step's file, so that it
  *                        stays when the step file is dropped
  *     best.h5            the lowest held-out loss of the stage, linked likewise; of routers, among
- *                        what is within a point of the budget
+ *                        what is within a point of the budget. At the end of their stage it gets
+ *                        thresholds, unless it has, and is then a file of its own
  *     latest             symbolic link to the newest
  *
  * One writer at a time, held by a lock on the file `lock`, which a crash cannot leave behind.

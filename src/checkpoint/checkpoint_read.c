@@ -369,6 +369,11 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
 }
 
 /* NULL before a calibration. */
+bool duo_checkpoint_calibrated(const duo_checkpoint *c)
+{
+    return duo_store_find(c->store, CHECKPOINT_THRESHOLDS) != NULL;
+}
+
 static duo_status find_thresholds(const duo_checkpoint *c, const duo_dataset **thresholds)
 {
     *thresholds = NULL;

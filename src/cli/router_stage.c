@@ -1,7 +1,9 @@
 #include "router_stage.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common.h"
 
@@ -76,34 +78,108 @@ static double share_of_flops(const duo_stage_recipe *stage, const duo_config *co
     return fmin(1, fmax(0, (stage->target_flops - least) / (most - least)));
 }
 
-duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage, bool *calibrated)
+/* Of a model of the stage, by a pass of the trainer; NULL: one of its own. */
+static duo_status calibrate(const duo_training *s, const duo_stage_recipe *stage, duo_model *model,
+                            duo_pass *pass, const char *name)
 {
-    char name[DUO_NAME_MAX + 8];
     duo_calibrated found;
-    *calibrated = duo_stage_calibrates(stage);
-    if (!*calibrated) return DUO_OK;
     duo_calibration calibration = {.tokens = s->tokens,
                                    .windows = stage->calibrate,
                                    .T = stage->seq_len,
                                    .rows = stage->micro_batch,
                                    .budget_min = stage->budget_min,
                                    .budget_max = stage->budget_max,
-                                   .pass = duo_trainer_pass(s->trainer)};
+                                   .pass = pass};
     memcpy(calibration.target, stage->target, sizeof stage->target);
-    const duo_config *config = &s->model->params.config;
+    const duo_config *config = &model->params.config;
     if (stage->target_flops > 0) {
         duo_module codes[DUO_MODULES];
         duo_module_codes(codes, stage->modules);
         for (duo_module m = 0; m < DUO_MODULES; m++) calibration.target[m] = -1;
         calibration.target[codes[1]] = share_of_flops(stage, config);
     }
-    const duo_status status = duo_calibrate(s->model, &calibration, &found);
+    const duo_status status = duo_calibrate(model, &calibration, &found);
     if (status != DUO_OK) return status;
     duo_cli_progress_end();
-    snprintf(name, sizeof name, "stage %s", stage->name);
     duo_cli_print_calibrated(name, &found, stage->modules,
                              duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET));
     return DUO_OK;
+}
+
+duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage, bool *calibrated)
+{
+    char name[DUO_NAME_MAX + 8];
+    *calibrated = duo_stage_calibrates(stage);
+    if (!*calibrated) return DUO_OK;
+    snprintf(name, sizeof name, "stage %s", stage->name);
+    return calibrate(s, stage, s->model, duo_trainer_pass(s->trainer), name);
+}
+
+/* All that the checkpoint held, but with thresholds. */
+static duo_status save_calibrated(const duo_checkpoint *from, const duo_stage_recipe *stage,
+                                  const duo_model *model)
+{
+    const duo_progress *progress = duo_checkpoint_progress(from);
+    const uint64_t step = progress->stage_step > 0 ? progress->stage_step - 1 : 0;
+    duo_tree m, v;
+    duo_losses losses = {0};
+    size_t n = 0;
+    const double *loss = duo_checkpoint_losses(from, &n);
+    duo_checkpoint_state state = {
+        .model = model,
+        .recipe = duo_checkpoint_recipe(from),
+        .seed = duo_checkpoint_seed(from),
+        .progress = progress,
+        .stage = stage->name,
+        .m = &m,
+        .v = &v,
+        .lr = duo_stage_lr(stage, step) * duo_stage_rollback_scale(stage, progress->rollbacks),
+        .tau = duo_stage_tau(stage, step),
+        .loss = duo_checkpoint_loss(from),
+        .losses = &losses,
+    };
+    state.tokenizer = duo_checkpoint_tokenizer(from, &state.tokenizer_bytes);
+    duo_arena measured = DUO_ARENA_MEASURE, arena = {0};
+    duo_tree_take(&m, &model->params, duo_stage_trains(stage), &measured);
+    duo_tree_take(&v, &model->params, duo_stage_trains(stage), &measured);
+    duo_status status = duo_arena_create(&arena, measured.used, "moments");
+    if (status != DUO_OK) return status;
+    duo_tree_take(&m, &model->params, duo_stage_trains(stage), &arena);
+    duo_tree_take(&v, &model->params, duo_stage_trains(stage), &arena);
+    status = duo_checkpoint_moments(from, &m, &v);
+    if (status == DUO_OK) status = duo_losses_create(&losses, stage->spike_window, loss, n);
+    if (status == DUO_OK) status = duo_checkpoint_save(duo_checkpoint_path(from), &state);
+    duo_losses_free(&losses);
+    duo_arena_free(&arena);
+    return status;
+}
+
+duo_status duo_cli_calibrate_best(duo_training *s, const duo_stage_recipe *stage)
+{
+    const char *path = duo_run_path(s->run, "best.h5");
+    duo_checkpoint *from = NULL;
+    duo_model *model = NULL;
+    duo_status status = DUO_OK;
+    char name[64];
+    if (!duo_stage_calibrates(stage) || access(path, F_OK) != 0) return DUO_OK;
+    if (duo_checkpoint_open(&from, path) != DUO_OK) {
+        duo_warn("%s", duo_message());
+        return DUO_OK;
+    }
+    const uint64_t step = duo_checkpoint_progress(from)->step;
+    if (strcmp(duo_checkpoint_stage(from), stage->name) != 0 || step >= s->progress.step ||
+        duo_checkpoint_calibrated(from))
+        goto done;
+    if ((status = duo_checkpoint_model(from, &model)) != DUO_OK) goto done;
+    if ((status = duo_model_pack(model, stage->precision)) != DUO_OK) goto done;
+    snprintf(name, sizeof name, "best.h5, step %" PRIu64, step);
+    if ((status = calibrate(s, stage, model, NULL, name)) != DUO_OK) goto done;
+    status = save_calibrated(from, stage, model);
+
+done:
+    duo_model_free(model);
+    duo_checkpoint_close(from);
+    return status;
 }
 
 /* ---------------------------------------------------------------- shares */

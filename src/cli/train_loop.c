@@ -383,6 +383,7 @@ duo_status duo_training_run(duo_training *s, bool *interrupted)
     while (status == DUO_OK && !duo_cli_stop_wanted()) {
         const duo_stage_recipe *stage = &s->recipe->stages[s->progress.stage];
         if (s->progress.stage_step >= stage->steps) {
+            if ((status = duo_cli_calibrate_best(s, stage)) != DUO_OK) break;
             if (s->progress.stage + 1 == s->recipe->n_stages) break;
             duo_training_next_stage(s);
             continue;
