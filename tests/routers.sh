@@ -138,6 +138,8 @@ grep -q collapsed plain.log && fail "a router that chooses has not collapsed: $(
 # One router serves every budget.
 run told "stage router { steps = 60  lr = 2e-2  router_inputs = budget  router_hidden = 8  calibrate = 256  $each }" "${from[@]}"
 for k in 1 2 3; do near "told $k" "$(big checkpoints/told router:$k)" $((25 * k)) 1; done
+"$duo" eval checkpoints/told --windows 4 >eval.log 2>&1 && grep -q '^router:2 ' eval.log ||
+    fail "which budget is not said: $(cat eval.log)"
 "$duo" generate checkpoints/told --policy router:1 --max-tokens 8 --prompt "the king" >/dev/null ||
     fail "no text with a budget"
 

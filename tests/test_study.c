@@ -50,8 +50,39 @@ START_TEST(policies_are_read_or_refused)
     ck_assert_str_eq(p.path, "a/b.h5");
     ok(duo_policy_parse(&p, "router", f.model));
     ck_assert_int_eq(p.kind, DUO_POLICY_ROUTER);
+    ck_assert_str_eq(p.name, "router");
     f.model->params.config.router_modules = 0;
     refused(duo_policy_parse(&p, "router", f.model), DUO_EINVAL, "no routers");
+    free_fixture(&f);
+}
+END_TEST
+
+/* By the budget and its thresholds; without one, half of the layers. */
+START_TEST(routers_are_told_the_budget_of_their_policy)
+{
+    fixture f = make_fixture(1, R, T);
+    duo_config config = f.model->params.config;
+    config.router_inputs |= 1u << DUO_INPUT_BUDGET;
+    ok(duo_model_add_routers(&f.model, &config, 1));
+    for (size_t i = 0; i < (L + 1) * DUO_MODULES; i++) f.model->thresholds[i] = (float)i;
+    const struct {
+        const char *text, *name;
+        float budget, first;
+    } cases[] = {
+        {"router:exact:1", "router:exact:1", 1.0f / L, DUO_MODULES},
+        {"router:2", "router:2", 2.0f / L, 2 * DUO_MODULES},
+        {"router:raw:2", "router:raw:2", 2.0f / L, 0},
+        {"router", "router:1.5", 0.5f, 1.5f * DUO_MODULES},
+        {"router:raw", "router:raw:1.5", 0.5f, 0},
+    };
+    f.model->rule = duo_model_rule(f.model, 0.5 * L);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        duo_policy p;
+        ok(duo_policy_parse(&p, cases[i].text, f.model));
+        ck_assert_str_eq(p.name, cases[i].name);
+        ck_assert_float_eq(p.rule.budget, cases[i].budget);
+        ck_assert_float_eq(p.rule.threshold[0], cases[i].first);
+    }
     free_fixture(&f);
 }
 END_TEST
@@ -216,6 +247,7 @@ int main(void)
     const TTest *const tests[] = {
         policies_are_read_or_refused,
         random_policy_keeps_its_share_whatever_the_rows,
+        routers_are_told_the_budget_of_their_policy,
         router_policy_writes_the_routes_that_it_took,
         evaluation_refuses_sequences_that_the_model_cannot_read,
         summary_has_the_numbers_of_a_sum_by_hand,

@@ -70,7 +70,7 @@ void duo_trace_summary_free(duo_trace_summary *summary);
 
 /** How tokens are routed when a trained model is measured. */
 typedef struct duo_policy {
-    char name[96]; /**< as the user wrote it */
+    char name[96]; /**< as the user wrote it, with the budget that routers are told */
     enum { DUO_POLICY_PATTERN, DUO_POLICY_RANDOM, DUO_POLICY_ROUTER, DUO_POLICY_FILE } kind;
     uint8_t pattern[DUO_MAX_LAYERS];
     double p[DUO_MODULES];
@@ -82,9 +82,11 @@ typedef struct duo_policy {
 
 /**
  * small | big | skip | random:P (P: share of big, the rest small) | pattern:BSBS.. | router |
- * file:ROUTES | file:ROUTES#NAME. Of routers further: router:K told a budget of K big layers,
- * router:raw or router:raw:K without thresholds, router:exact:K with K big layers for every token.
- * DUO_EINVAL says what is wrong with the text, or what the model lacks for it.
+ * file:ROUTES | file:ROUTES#NAME. Of routers further: router:K told a budget of K big layers (those
+ * that read one are told half of the layers by `router`), router:raw or router:raw:K without
+ * thresholds, router:exact:K with K big layers for every token, told K and with its thresholds
+ * where they read a budget, else with those that they have. DUO_EINVAL says what is wrong with the
+ * text, or what the model lacks for it.
  */
 duo_status duo_policy_parse(duo_policy *policy, const char *text, const duo_model *model);
 

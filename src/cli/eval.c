@@ -389,7 +389,9 @@ duo_status duo_cli_eval(int argc, char **argv)
     const duo_option options[] = {
         {"--policy", "P",
          "small, big, skip, random:SHARE, pattern:BSB-, router, file:ROUTES[#NAME]; routers also "
-         "router:K (told a budget), router:raw[:K] (not calibrated), router:exact:K; repeatable",
+         "router:K (told a budget; else half of the layers), router:raw[:K] (not calibrated), "
+         "router:exact:K (K big layers for every token, by the thresholds of K where routers are "
+         "told it, else by those that duo calibrate --budget has set); repeatable",
          DUO_OPTION_REPEATED, &o.policies, 0, 0},
         {"--tokens", "FILE", "token file (default: that of the checkpoint's recipe)",
          DUO_OPTION_TEXT, &o.windows.tokens, 0, 0},

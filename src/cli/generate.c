@@ -351,7 +351,8 @@ duo_status duo_cli_generate(int argc, char **argv)
          DUO_OPTION_TEXT, &o.precision, 0, 0},
         {"--seed", "N", "of the draws (default 1)", DUO_OPTION_U64, &o.seed, 0, 0},
         {"--policy", "POLICY",
-         "router[:K], router:exact:K, small, big, skip, random:P (share of big), pattern:BSBS "
+         "router, router:K (told a budget; else half of the layers), router:exact:K, small, big, "
+         "skip, random:P (share of big), pattern:BSBS "
          "(default: router if the model has routers, else big)",
          DUO_OPTION_TEXT, &o.policy, 0, 0},
         {"--show-routes", NULL, "then print every token with its route", DUO_OPTION_FLAG,
