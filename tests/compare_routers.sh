@@ -55,6 +55,31 @@ without_rate >before.tsv
 "$script" runs/base "1 2" "${variants//$'\n'/ }" "1 2" >second.log 2>&1 || fail "again: $(tail -3 second.log)"
 [ -z "$(find runs -name 'stage-*.h5' -newer mark)" ] || fail "trained again: $(find runs -newer mark)"
 without_rate | cmp -s - before.tsv || fail 'another table'
+# With other settings nothing is mixed: one line says what they are of.
+refuses() { # MESSAGE VARIANT SETTING...
+    local message=$1 variant=$2
+    shift 2
+    env "$@" "$script" runs/base 1 "$variant" 1 >other.log 2>&1 && fail "$*: $variant is taken as it is"
+    grep -qxF -e "$message" other.log || fail "$*: $(cat other.log), not $message"
+}
+trained() { echo "runs/base-$1: was trained with other settings: $2; move it away to train it anew"; }
+refuses "$(trained plain-b1-s1 'was steps = 4; is now steps = 5')" plain STEPS=5
+refuses "$(trained plain-b1-s1 'was batch_size = 4; was micro_batch = 4; is now batch_size = 2; is now micro_batch = 2')" \
+    exact BATCH=2
+refuses "$(trained told-s1 'was lr = 0.01; is now lr = 0.02')" told LR=2e-2
+refuses "$(trained hinge-b1-s1 'was calibrate = 4; is now calibrate = 5')" hinge 'KEYS=calibrate = 5 warmup = 1'
+refuses 'duo: runs/base/teacher-label-free-1.h5: holds results with sequences 3, wanted is 4; give another output' \
+    gap-free TEACHER_WINDOWS=4
+refuses 'duo: runs/base-rounds-b1-s1-round1.h5: holds results with sequences 3, wanted is 2; give another output' \
+    rounds ROUND_WINDOWS=2
+touch runs/base/teacher-target-1.h5
+refuses 'runs/base-teacher-b1-s1: was taught by another runs/base/teacher-target-1.h5, which is newer; move it away to train it anew' \
+    teacher
+rm runs/base-flops-b1-s1/recipe.conf
+"$script" "$work/runs/base" 1 "flops told plain" 1 >elsewhere.log 2>&1 || fail "named otherwise: $(tail -1 elsewhere.log)"
+grep -q '/runs/base-flops-b1-s1: holds no recipe.conf; taken as it is' elsewhere.log || fail "$(cat elsewhere.log)"
+[ -z "$(find runs -name 'stage-*.h5' -newer mark)" ] || fail "trained again: $(find runs -newer mark)"
+"$script" runs/base "2 1" told 1 >other.log 2>&1 || fail "told, other budgets first: $(tail -1 other.log)"
 "$script" runs/base 1 none >none.log 2>&1 && fail 'a variant that there is not'
 grep -q '^compare_routers: no variant none' none.log || fail "$(tail -1 none.log)"
 echo "compare_routers: $(echo $variants | wc -w) kinds"

@@ -5,8 +5,8 @@
 #
 # RUN is a run folder with a stage-duo.h5 and a recipe.conf, as checkpoints/paper-mini. Each router is
 # a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there,
-# and resumed when it was stopped; so are what an oracle finds and what routers are taught by. The
-# tables are made by `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
+# and resumed when it was stopped; so are what an oracle finds and what routers are taught by. What is
+# there with other settings than these ends it, with a line that names it. The tables are made by `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
 #
 #   plain       the paper's: linear, soft Gumbel-softmax, squared budget loss
 #   exact       the same routers, with the same number of big layers for every token
@@ -35,6 +35,7 @@
 # duo compare, as "wide:6:1=checkpoints/wide/stage-dense.h5").
 set -euo pipefail
 shopt -s inherit_errexit
+. "$(dirname "${BASH_SOURCE[0]}")/same_settings.sh"
 
 run=${1%/}
 read -ra budgets <<<"${2:-4}"
@@ -57,10 +58,18 @@ goal() {
     esac
 }
 
-# teacher VARIANT BUDGET: the file, which is made where it is missing
+# teacher VARIANT BUDGET RUN_NAME: the file, which is made where it is missing and the run wants it
 teacher() {
-    local file
+    local file trained=$folder/$3/stage-router.h5
     file=$run/teacher-$(goal "$1")-$2.h5
+    if [ -e "$file" ] && [ -e "$trained" ] && [ "$file" -nt "$trained" ]; then
+        echo "$folder/$3: was taught by another $file, which is newer; move it away to train it anew" >&2
+        return 1
+    fi
+    [ -e "$file" ] || ! [ -e "$trained" ] || {
+        echo "$file"
+        return
+    }
     "$duo" oracle "$base" --budget "$2" --goal "$(goal "$1")" --values best --training \
         --windows "${TEACHER_WINDOWS:-64}" --output "$file" >&2
     echo "$file"
@@ -71,11 +80,11 @@ fixed() {
     "$duo" inspect "$run/oracle.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
 }
 
-# keys VARIANT BUDGET: what the variant's stage adds to the plain one
+# keys VARIANT BUDGET RUN_NAME: what the variant's stage adds to the plain one
 keys() {
     local made # by an assignment of its own, so that a failure ends the script
     case $1 in
-    teacher* | gap* | focal | mixture) made=$(teacher "$1" "$2") ;;
+    teacher* | gap* | focal | mixture) made=$(teacher "$1" "$2" "$3") ;;
     start | start-hidden) made=$(fixed "$2") ;;
     esac
     case $1 in
@@ -107,7 +116,6 @@ keys() {
 
 # stage RUN_NAME BUDGET SEED INIT STEPS KEYS: one run of one router stage
 stage() {
-    [ -e "$folder/$1/stage-router.h5" ] && return
     {
         sed '/^stage /,$d; /^name = /d; /^seed = /d; /^init = /d' "$run/recipe.conf"
         echo "name = \"$1\""
@@ -117,12 +125,13 @@ stage() {
         case $6 in *" lr = "*) ;; *) echo "lr = ${LR:-1e-2}" ;; esac
         echo "val_every = 0 save_every = 0 val_windows = 64 $6 ${KEYS:-} }"
     } >"$work/router.conf"
+    same_settings "$duo" "$work/router.conf" "$folder/$1"
+    [ -e "$folder/$1/stage-router.h5" ] && return
     "$duo" train "$work/router.conf" --checkpoints "$folder" --auto-resume >&2
 }
 
 # dense_model RUN_NAME BUDGET SEED: the base's stages, all dense, with one FFN of the budget's FLOPs
 dense_model() {
-    [ -e "$folder/$1/stage-duo.h5" ] && return
     if grep -q '^init = "."' "$run/recipe.conf"; then
         echo "compare_routers: $run began from other weights; a dense model of as much training is not made" >&2
         return 1
@@ -138,6 +147,8 @@ dense_model() {
         $1 ~ /^p_/ { next }
         { print }
         END { printf "name = \"%s\"\nseed = %d\n", name, seed }' "$run/recipe.conf" >"$work/dense.conf"
+    same_settings "$duo" "$work/dense.conf" "$folder/$1"
+    [ -e "$folder/$1/stage-duo.h5" ] && return
     "$duo" train "$work/dense.conf" --checkpoints "$folder" --auto-resume >&2
 }
 
@@ -150,13 +161,13 @@ on_policy() {
         trained=$4
         [ "$round" -lt "$rounds" ] && trained=$4-round$round
         labels=$folder/$4-round$round.h5
-        if ! [ -e "$folder/$trained/stage-router.h5" ]; then
+        if [ -e "$labels" ] || ! [ -e "$folder/$trained/stage-router.h5" ]; then
             "$duo" oracle "$from" --along "$along" --values "${VALUES:-same}" --budget "$2" \
                 --goal "$(goal "$1")" --training --windows "${ROUND_WINDOWS:-128}" --seed "$3" \
                 --output "$labels" >&2
-            stage "$trained" "$2" "$3" "$from" $((steps / rounds)) \
-                "teacher = \"$labels\" learn = gaps alpha = 0"
         fi
+        stage "$trained" "$2" "$3" "$from" $((steps / rounds)) \
+            "teacher = \"$labels\" learn = gaps alpha = 0"
         from=$folder/$trained/stage-router.h5
         along=router
         if [ "${VALUES:-same}" = best ]; then along=router:exact:$2; fi
@@ -191,10 +202,8 @@ for seed in "${seeds[@]}"; do
                 ;;
             rounds | rounds-free) on_policy "$variant" "$budget" "$seed" "$trained" ;;
             *)
-                if ! [ -e "$folder/$trained/stage-router.h5" ]; then
-                    more=$(keys "$variant" "$trained_for")
-                    stage "$trained" "$trained_for" "$seed" "$base" "$steps" " $more"
-                fi
+                more=$(keys "$variant" "$trained_for" "$trained")
+                stage "$trained" "$trained_for" "$seed" "$base" "$steps" " $more"
                 ;;
             esac
             rows+=(--row "$variant:$budget:$seed=$folder/$trained/$file@$policy")
