@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's study in small, on the model of paper-mini.conf: tables under recipes/paper-mini/ and
-# a page of all figures. What is there is not made again, what was stopped is gone on with.
+# a page of all figures. What is there is not made again, what was stopped is gone on with; what is
+# there with other settings than these ends it, with a line that names it.
 #
 #   recipes/paper-mini.sh [PART...]        all of them, in this order:
 #
@@ -22,6 +23,7 @@
 # multiple choice, 500), RANDOM_PATTERNS (of which the best counts, 100).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tools/setup.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../tools/same_settings.sh"
 cd "$root"
 
 duo=${DUO:-build/src/cli/duo}
@@ -53,6 +55,7 @@ trap 'rm -rf "$work"' EXIT
 
 # train RECIPE RUN STAGE: unless that stage is done
 train() {
+    same_settings "$duo" "$1" "$runs/$2"
     [ -e "$runs/$2/stage-$3.h5" ] && return
     say "training $2"
     "$duo" train "$1" --checkpoints "$runs" --auto-resume
@@ -111,16 +114,33 @@ train_routers() {
 
 # ---------------------------------------------------------------- studies
 
+# made_by FILE SETTINGS: fails where FILE.done, which holds those that FILE was made with, has others
+made_by() {
+    local before
+    before=$(<"$1.done")
+    if [ -z "$before" ]; then
+        [ -n "${unknown:-}" ] || echo "$1 and others: made before settings were kept; taken as they are" >&2
+        unknown=yes
+    elif [ "$before" != "$2" ]; then
+        echo "$1: was made by \`$before\`, not by \`$2\`; remove $1.* to make it anew" >&2
+        return 1
+    fi
+}
+
 # study CHECKPOINT FILE COMMAND...: unless FILE.done says that it was made of this checkpoint
 study() {
-    local checkpoint=$1 file=$2
+    local checkpoint=$1 file=$2 settings="duo ${*:4}"
+    settings=${settings//"$runs/"/}
     shift 2
-    [ "$file.done" -nt "$checkpoint" ] && return
+    if [ "$file.done" -nt "$checkpoint" ]; then
+        made_by "$file" "$settings"
+        return
+    fi
     # Begun on an older checkpoint: its results are of another model.
     [ -e "$file.done" ] && rm -f "$file".{done,h5,json,jsonl,tsv}
     say "$file"
     "$@"
-    touch "$file.done"
+    echo "$settings" >"$file.done"
 }
 
 # oracle DOMAIN KIND OPTION...: KIND.h5, and what the tables are made of

@@ -85,4 +85,26 @@ cp -r tables before
 "$script" >log 2>&1 || fail "again: $(tail -3 log)"
 diff -r before tables >&2 || fail 'the tables are other ones'
 grep -q 'training\|oracle-' log && fail "again: $(cat log)"
+
+# With other settings nothing is mixed: one line says what they are of.
+refuses() { # MESSAGE PART SETTING
+    env "$3" "$script" "$2" >log 2>&1 && fail "$3: $2 is taken as it is"
+    grep -qxF -e "$1" log || fail "$3: $(cat log), not $1"
+}
+refuses "$work/runs/tiny-plain-b4-s1: was trained with other settings: was steps = 2; is now steps = 3; move it away to train it anew" \
+    routers ROUTER_STEPS=3
+sed 's/steps = 3/steps = 6/' tiny.conf >longer.conf
+refuses "$work/runs/tiny: was trained with other settings: was steps = 3; is now steps = 6; move it away to train it anew" \
+    duo "RECIPE=$work/longer.conf"
+refuses "$work/runs/tiny/loss-duo: was made by \`$(<runs/tiny/loss-duo.done)\`, not by \`$(
+    sed 's/--windows 2/--windows 1/' runs/tiny/loss-duo.done)\`; remove $work/runs/tiny/loss-duo.* to make it anew" \
+    choices EVAL_WINDOWS=1
+for part in oracle-prose methods; do
+    COMMITTED_WINDOWS=2 "$script" $part >log 2>&1 && fail "$part of fewer windows is taken as it is"
+    grep -q "/runs/tiny/.*: was made by \`duo oracle .*--windows 1 .*not by .*--windows 2 " log || fail "$part: $(cat log)"
+done
+# What was made before settings were kept is taken as it is, and that is said.
+for done in runs/tiny/*.done; do : >"$done"; done
+"$script" oracle-code >log 2>&1 || fail "no settings: $(tail -1 log)"
+[ "$(grep -c 'made before settings were kept; taken as they are' log)" = 1 ] || fail "no settings: $(cat log)"
 exit 0
