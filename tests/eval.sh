@@ -71,7 +71,15 @@ says 1 'duo: few.txt: is what this command reads; give another output' \
 says 2 'duo eval: --text and --by-domain exclude each other' eval m.h5 --text few.txt --by-domain
 says 2 'duo eval: --choices and --windows exclude each other' eval m.h5 --choices c.jsonl --windows 3
 measure --text few.txt --routes-out routes.h5
+says 0 '' inspect routes.h5 --attribute split
+shows text
 says 2 'duo eval: --policy file:routes.h5: has a text of its own, no other can be given' \
     eval m.h5 --policy file:routes.h5 --text few.txt
+
+# Of which split the sequences of a routes file are goes on to the routes found on them.
+says 0 '' oracle m.h5 --tokens tokens.h5 --windows 2 --training --budget 1 --output training.h5
+says 0 '' eval m.h5 --policy big --policy file:training.h5 --routes-out routes.h5
+says 0 '' inspect routes.h5 --attribute split
+shows training
 
 [ "$failures" = 0 ]

@@ -32,7 +32,6 @@ typedef struct duo_routes_origin {
     const char *goal;       /**< "target", "label-free" */
     const char *baselines;  /**< settings of those that are in the file */
     const char *values;     /**< completions behind the values: "best", "same" */
-    const char *split;      /**< of the sequences: "training", "held-out", "text" */
     duo_module_set modules; /**< allowed */
     duo_hash model;         /**< duo_model_hash */
     duo_hash language;      /**< duo_model_hash_without_routers; zero: the model has none */
@@ -100,7 +99,8 @@ size_t duo_routes_path_length(const char *path_and_name);
 /**
  * Read one policy of a routes file: "PATH" for the first, or "PATH#NAME". Everything is checked
  * against the model: layers, modules, token ids, and its hash (another model is DUO_EINVAL). The
- * caller frees sequences and trace.
+ * split of the sequences is the file's, NULL where it does not tell. The caller frees sequences and
+ * trace.
  */
 duo_status duo_routes_read(const char *path_and_name, const duo_model *model, duo_hash model_hash,
                            duo_sequences *sequences, duo_trace *trace);

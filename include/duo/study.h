@@ -12,8 +12,9 @@
 /** Sequences that a study looks at: tokens (R, T+1). */
 typedef struct duo_sequences {
     size_t R, T;
-    int32_t *tokens; /**< owned */
-    uint64_t bytes;  /**< of text behind the R*T targets; 0: unknown */
+    int32_t *tokens;   /**< owned */
+    uint64_t bytes;    /**< of text behind the R*T targets; 0: unknown */
+    const char *split; /**< they are of: "training", "held-out", "text"; static; NULL: unknown */
 } duo_sequences;
 
 /**
@@ -28,7 +29,8 @@ void duo_sequences_free(duo_sequences *sequences);
 /** Rows first .. first+n-1; borrowed, their bytes unknown. */
 static inline duo_sequences duo_sequences_rows(const duo_sequences *all, size_t first, size_t n)
 {
-    return (duo_sequences){.R = n, .T = all->T, .tokens = all->tokens + first * (all->T + 1)};
+    return (duo_sequences){
+        .R = n, .T = all->T, .tokens = all->tokens + first * (all->T + 1), .split = all->split};
 }
 
 /** Set `bytes` from the pieces of the tokenizer that made the tokens. */

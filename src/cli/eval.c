@@ -171,9 +171,6 @@ static duo_status write_routes(const evaluation *e)
     duo_routes_origin origin = {.policy = e->results.policies[0].name,
                                 .budget = "none",
                                 .context = "committed",
-                                .split = reference_of(e) < e->n ? NULL
-                                         : e->windows.text      ? "text"
-                                                                : "held-out",
                                 .modules = modules,
                                 .model = e->hash,
                                 .tokens = e->tokens,

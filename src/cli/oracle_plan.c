@@ -311,9 +311,6 @@ static void describe(duo_oracle_study *s, duo_hash tokens)
         .goal = o->goal,
         .baselines = text[0] ? text : NULL,
         .values = o->values,
-        .split = o->windows.text ? "text"
-                 : o->training   ? "training"
-                                 : "held-out",
         .modules = s->setting.modules,
         .model = duo_model_hash(s->model),
         .tokens = tokens,

@@ -33,9 +33,9 @@ static duo_status cut_tokens(duo_sequences *sequences, duo_hash *file,
     if (status == DUO_OK)
         status = duo_sequences_spread(sequences, tokens, split, domain, windows->n, windows->T);
     if (status == DUO_OK)
-        printf("%zu x %zu %s tokens of %s%s%s\n", sequences->R, sequences->T,
-               split == DUO_HELD_OUT ? "held-out" : "training", duo_tokens_path(tokens),
-               windows->domain ? ", domain " : "", windows->domain ? windows->domain : "");
+        printf("%zu x %zu %s tokens of %s%s%s\n", sequences->R, sequences->T, sequences->split,
+               duo_tokens_path(tokens), windows->domain ? ", domain " : "",
+               windows->domain ? windows->domain : "");
     if (status == DUO_OK && file) *file = duo_tokens_hash(tokens);
     duo_tokens_close(tokens);
     return status;
@@ -77,7 +77,7 @@ static duo_status spread_over(duo_sequences *sequences, const duo_cli_windows *w
         return duo_fail(DUO_EINVAL, "%s: its %zu tokens are less than --seq-len %zu", windows->text,
                         targets, T);
     const size_t held = targets / T, R = windows->n < held ? windows->n : held;
-    *sequences = (duo_sequences){.R = R, .T = T};
+    *sequences = (duo_sequences){.R = R, .T = T, .split = "text"};
     sequences->tokens = malloc(R * (T + 1) * sizeof *sequences->tokens);
     if (!sequences->tokens)
         return duo_fail(DUO_ENOMEM, "no memory for %zu sequences of %zu tokens", R, T + 1);

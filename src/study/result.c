@@ -153,10 +153,10 @@ static const char *hash_text(char text[33], duo_hash hash)
     return hash.high != 0 || hash.low != 0 ? duo_hash_text(text, hash) : NULL;
 }
 
-static void describe(described *d, const duo_routes_origin *origin, size_t R)
+static void describe(described *d, const duo_routes_origin *origin, const duo_sequences *sequences)
 {
     snprintf(d->seed, sizeof d->seed, "%llu", (unsigned long long)origin->seed);
-    snprintf(d->sequences, sizeof d->sequences, "%zu", R);
+    snprintf(d->sequences, sizeof d->sequences, "%zu", sequences->R);
     const setting_text all[MOST_SETTINGS] = {
         {"model_hash", duo_hash_text(d->hash, origin->model)},
         {"language_hash", hash_text(d->language, origin->language)},
@@ -170,7 +170,7 @@ static void describe(described *d, const duo_routes_origin *origin, size_t R)
         {"goal", origin->goal},
         {"baselines", origin->baselines},
         {"values", origin->values},
-        {"split", origin->split},
+        {"split", sequences->split},
         {"seed", d->seed},
         {"sequences", d->sequences},
     };
@@ -234,7 +234,7 @@ duo_status duo_results_write(const char *path, const duo_results *results,
 {
     described d;
     duo_store_writer *file = NULL;
-    describe(&d, origin, results->sequences->R);
+    describe(&d, origin, results->sequences);
     duo_status status = duo_store_create(&file, path, DUO_KIND_ROUTES);
     if (status == DUO_OK) status = write_datasets(file, results);
     if (status == DUO_OK) status = duo_store_set_u64(file, "/", "format_version", ROUTES_VERSION);
@@ -327,10 +327,11 @@ duo_status duo_routes_open(duo_store **file, const char *path)
     return status;
 }
 
-static duo_status check_settings(const duo_store *file, const duo_routes_origin *origin, size_t R)
+static duo_status check_settings(const duo_store *file, const duo_routes_origin *origin,
+                                 const duo_sequences *sequences)
 {
     described d;
-    describe(&d, origin, R);
+    describe(&d, origin, sequences);
     for (size_t i = 0; i < d.n; i++) {
         const duo_attribute *has = duo_store_attribute(file, "/", d.list[i].name);
         /* Older files do not tell it; the sequences themselves are compared, too. */
@@ -398,7 +399,7 @@ duo_status duo_results_resume(duo_results *results, const char *path,
     if (access(path, F_OK) != 0 && errno == ENOENT) return DUO_OK;
     duo_status status = duo_routes_open(&file, path);
     if (status == DUO_OK) status = check_version(file, ROUTES_VERSION);
-    if (status == DUO_OK) status = check_settings(file, origin, results->sequences->R);
+    if (status == DUO_OK) status = check_settings(file, origin, results->sequences);
     if (status == DUO_OK) status = take_over(results, file);
     duo_store_close(file);
     if (status != DUO_OK) results->done = 0;
@@ -418,6 +419,15 @@ static duo_status check_model(const duo_store *file, duo_hash model)
                     duo_store_path(file), hash, expected);
 }
 
+static const char *read_split(const duo_store *file)
+{
+    static const char *const splits[] = {"training", "held-out", "text"};
+    const duo_attribute *is = duo_store_attribute(file, "/", "split");
+    for (size_t i = 0; is && is->type == DUO_ATTR_TEXT && i < sizeof splits / sizeof *splits; i++)
+        if (strcmp(is->text, splits[i]) == 0) return splits[i];
+    return NULL;
+}
+
 static duo_status read_sequences(const duo_store *file, const duo_config *config,
                                  duo_sequences *sequences)
 {
@@ -426,8 +436,10 @@ static duo_status read_sequences(const duo_store *file, const duo_config *config
         duo_store_require(file, "/tokens", DUO_I32, (duo_shape){2, {0, 0}}, &tokens);
     if (status != DUO_OK) return status;
     const size_t R = tokens->shape.size[0], columns = tokens->shape.size[1];
-    *sequences =
-        (duo_sequences){.R = R, .T = columns - 1, .tokens = malloc(R * columns * sizeof(int32_t))};
+    *sequences = (duo_sequences){.R = R,
+                                 .T = columns - 1,
+                                 .tokens = malloc(R * columns * sizeof(int32_t)),
+                                 .split = read_split(file)};
     if (!sequences->tokens)
         return duo_fail(DUO_ENOMEM, "%s: no memory for its tokens", duo_store_path(file));
     memcpy(sequences->tokens, tokens->data, R * columns * sizeof(int32_t));

@@ -26,12 +26,14 @@ duo_status duo_sequences_spread(duo_sequences *sequences, const duo_tokens *toke
                                 int domain, size_t R, size_t T)
 {
     const size_t there = duo_tokens_windows(tokens, split, domain, T);
-    *sequences = (duo_sequences){.R = R < there ? R : there, .T = T};
+    *sequences = (duo_sequences){.R = R < there ? R : there,
+                                 .T = T,
+                                 .split = split == DUO_HELD_OUT ? "held-out" : "training"};
     if (there == 0)
         return duo_fail(DUO_EINVAL, "%s: %s%s holds no %s window of %zu tokens",
                         duo_tokens_path(tokens), domain < 0 ? "it" : "domain ",
                         domain < 0 ? "" : duo_tokens_domain_name(tokens, (size_t)domain),
-                        split == DUO_HELD_OUT ? "held-out" : "training", T + 1);
+                        sequences->split, T + 1);
     if (sequences->R == 0)
         return duo_fail(DUO_EINVAL, "%s: no window was asked for", duo_tokens_path(tokens));
     sequences->tokens = malloc(sequences->R * (T + 1) * sizeof *sequences->tokens);
