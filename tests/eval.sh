@@ -82,4 +82,12 @@ says 0 '' eval m.h5 --policy big --policy file:training.h5 --routes-out routes.h
 says 0 '' inspect routes.h5 --attribute split
 shows training
 
+# Policies that their file could not tell apart are refused before they are measured.
+says 2 'duo eval: --policy: big is given twice' eval m.h5 --tokens tokens.h5 --policy big --policy big
+mkdir of && cp training.h5 of/training.h5 && cp training.h5 of_training.h5
+says 2 'duo eval: --policy: file:of/training.h5 and file:of_training.h5 would both be file:of_training.h5 in r.h5' \
+    eval m.h5 --policy file:of/training.h5 --policy file:of_training.h5 --routes-out r.h5
+[ -s out ] && fail "measured what cannot be written: $(cat out)"
+says 0 '' eval m.h5 --policy file:of/training.h5 --policy file:of_training.h5
+
 [ "$failures" = 0 ]

@@ -60,6 +60,24 @@ static bool chooses_text(const eval_options *o)
     return o->windows.text || o->windows.domain || o->by_domain;
 }
 
+/* Files of results tell policies apart by their names. */
+static duo_status check_names(const evaluation *e, const duo_list *wanted)
+{
+    const char *output = e->options->routes_out ? e->options->routes_out : e->options->usage;
+    char name[64], other[64];
+    for (size_t i = 0; i < e->n; i++)
+        for (size_t k = 0; k < i; k++) {
+            duo_cli_policy_group(name, &e->measured[i].policy);
+            duo_cli_policy_group(other, &e->measured[k].policy);
+            if (strcmp(wanted->text[i], wanted->text[k]) == 0)
+                return duo_fail(DUO_EUSAGE, "--policy: %s is given twice", wanted->text[i]);
+            if (output && strcmp(name, other) == 0)
+                return duo_fail(DUO_EUSAGE, "--policy: %s and %s would both be %s in %s",
+                                wanted->text[k], wanted->text[i], name, output);
+        }
+    return DUO_OK;
+}
+
 static duo_status parse_policies(evaluation *e)
 {
     const char *const otherwise[] = {"small", "random:0.5", "big", "router"};
@@ -72,6 +90,7 @@ static duo_status parse_policies(evaluation *e)
     duo_status status = DUO_OK;
     for (size_t i = 0; i < e->n && status == DUO_OK; i++)
         status = duo_policy_parse(&e->measured[i].policy, wanted.text[i], e->model);
+    if (status == DUO_OK) status = check_names(e, &wanted);
     if (status == DUO_OK && reference_of(e) < e->n && chooses_text(e->options))
         return duo_fail(DUO_EUSAGE, "--policy %s: has a text of its own, no other can be given",
                         e->measured[reference_of(e)].policy.name);

@@ -67,6 +67,10 @@ static duo_status read_context(duo_oracle_study *s)
                                     "has it always");
     if (!o->compare && o->schedules.n > 1)
         return duo_fail(DUO_EUSAGE, "--schedule: several are for --compare");
+    for (size_t i = 0; i < o->schedules.n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(o->schedules.text[i], o->schedules.text[k]) == 0)
+                return duo_fail(DUO_EUSAGE, "--schedule: %s is given twice", o->schedules.text[i]);
     if (!o->compare && o->schedules.n == 1 && strcmp(o->budget, "none") != 0)
         return duo_fail(DUO_EUSAGE, "--schedule and --budget exclude each other");
     return DUO_OK;
