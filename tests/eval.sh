@@ -75,6 +75,12 @@ says 0 '' inspect routes.h5 --attribute split
 shows text
 says 2 'duo eval: --policy file:routes.h5: has a text of its own, no other can be given' \
     eval m.h5 --policy file:routes.h5 --text few.txt
+for option in '--tokens tokens.h5' '--seq-len 8' --random-tokens; do
+    # shellcheck disable=SC2086 # an option and its value
+    says 2 'duo probe: --routes file:routes.h5: has a text of its own, no other can be given' \
+        probe m.h5 --output p.h5 --routes file:routes.h5 $option
+done
+says 0 '' probe m.h5 --output p.h5 --routes file:routes.h5
 
 # Of which split the sequences of a routes file are goes on to the routes found on them.
 says 0 '' oracle m.h5 --tokens tokens.h5 --windows 2 --training --budget 1 --output training.h5

@@ -65,7 +65,7 @@ command_of() {
     tokensh) words=(choices "$3" --output out.jsonl --items 2 --context 4 --continuation 2) ;;
     routesn) words=(train taught.conf --checkpoints new --set "stage.router.teacher=$3") ;;
     routese) words=(eval whole/tiny --policy "file:$3") ;;
-    routesp) words=(probe whole/tiny --rows 1 --seq-len 24 --output out.h5 --routes "file:$3") ;;
+    routesp) words=(probe whole/tiny --rows 1 --output out.h5 --routes "file:$3") ;;
     routeso)
         cp "$3" resumed.h5 # whatever it is, it must stay as it is
         words=(oracle whole/tiny "${study[@]}" --output resumed.h5)

@@ -59,12 +59,21 @@ static duo_status parse_shares(duo_policy *policy, const char *shares)
     return duo_fail(DUO_EUSAGE, "--routes random: the shares sum to %g, not to 1", sum);
 }
 
+static bool chooses_tokens(const probe_options *o)
+{
+    return o->tokens || o->random_tokens || o->seq_len > 0;
+}
+
 static duo_status parse_routes(probe *p)
 {
     const char *text = p->options->routes ? p->options->routes : "random:0.3,0.3,0.4";
     if (strncmp(text, "random:", 7) == 0 && strchr(text, ','))
         return parse_shares(&p->policy, text + 7);
-    return duo_policy_parse(&p->policy, text, p->model);
+    const duo_status status = duo_policy_parse(&p->policy, text, p->model);
+    if (status == DUO_OK && p->policy.kind == DUO_POLICY_FILE && chooses_tokens(p->options))
+        return duo_fail(DUO_EUSAGE, "--routes %s: has a text of its own, no other can be given",
+                        text);
+    return status;
 }
 
 static duo_status check_options(const probe_options *o, const duo_config *config)
@@ -261,9 +270,9 @@ static duo_status probe_checkpoint(probe_options *o)
     p.model = model;
     p.L = config->n_layers;
     p.M = duo_module_count(config->router_modules);
-    if (o->seq_len == 0) o->seq_len = config->max_seq < 32 ? config->max_seq : 32;
     if ((status = check_options(o, config)) != DUO_OK) goto done;
     if ((status = parse_routes(&p)) != DUO_OK) goto done;
+    if (o->seq_len == 0) o->seq_len = config->max_seq < 32 ? config->max_seq : 32;
     if ((status = choose_sequences(&p, checkpoint)) != DUO_OK) goto done;
     if ((status = run(&p)) != DUO_OK) goto done;
     if ((status = write_probe(&p)) != DUO_OK) goto done;
