@@ -81,6 +81,8 @@ for option in '--tokens tokens.h5' '--seq-len 8' --random-tokens; do
         probe m.h5 --output p.h5 --routes file:routes.h5 $option
 done
 says 0 '' probe m.h5 --output p.h5 --routes file:routes.h5
+says 1 'duo: unmarked.h5: has no routers, which --gumbel needs' \
+    probe unmarked.h5 --output p.h5 --gumbel --target-big 0.5
 
 # Of which split the sequences of a routes file are goes on to the routes found on them.
 says 0 '' oracle m.h5 --tokens tokens.h5 --windows 2 --training --budget 1 --output training.h5

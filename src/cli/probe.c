@@ -79,6 +79,8 @@ static duo_status parse_routes(probe *p)
 static duo_status check_options(const probe_options *o, const duo_config *config)
 {
     bool targets = false;
+    if (o->gumbel && config->router_modules == 0)
+        return duo_fail(DUO_EINVAL, "%s: has no routers, which --gumbel needs", o->checkpoint);
     for (duo_module m = 0; m < DUO_MODULES; m++) {
         if (o->target[m] < 0) continue;
         targets = true;
@@ -88,8 +90,6 @@ static duo_status check_options(const probe_options *o, const duo_config *config
     }
     if (!o->gumbel && (targets || o->hard))
         return duo_fail(DUO_EUSAGE, "--hard and --target-MODULE need --gumbel");
-    if (o->gumbel && config->router_modules == 0)
-        return duo_fail(DUO_EINVAL, "%s: has no routers, which --gumbel needs", o->checkpoint);
     if (o->seq_len > config->max_seq)
         return duo_fail(DUO_EINVAL, "%s: sees %zu positions, --seq-len is %zu", o->checkpoint,
                         config->max_seq, o->seq_len);
