@@ -98,4 +98,12 @@ says 2 'duo eval: --policy: file:of/training.h5 and file:of_training.h5 would bo
 [ -s out ] && fail "measured what cannot be written: $(cat out)"
 says 0 '' eval m.h5 --policy file:of/training.h5 --policy file:of_training.h5
 
+# JSON and HDF5 hold UTF-8, names of files any bytes.
+strange=$(printf 'of/\377.h5')
+cp training.h5 "$strange"
+says 0 '' eval m.h5 --policy "file:$strange" --routes-out r.h5 --json r.json
+grep -q '"policy":"file:of/\\ufffd.h5"' r.json || fail "$(cat r.json)"
+says 0 '' inspect r.h5 --attribute policy
+shows "file:of_$(printf '\357\277\275').h5"
+
 [ "$failures" = 0 ]

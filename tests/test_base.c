@@ -13,6 +13,7 @@
 #include "duo/number.h"
 #include "duo/rng.h"
 #include "duo/status.h"
+#include "duo/utf8.h"
 
 /* ---------------------------------------------------------------- status */
 
@@ -305,6 +306,81 @@ START_TEST(json_is_read_value_by_value)
 END_TEST
 
 /* What a parser that gives up has to give back is a matter of its length, not of its square. */
+/* Of RFC 3629: the first and last characters of each length, and what stands beside them. */
+START_TEST(utf8_is_what_the_standard_says)
+{
+    static const struct {
+        const char *text;
+        uint32_t character; /* 0: malformed or cut off */
+        bool begins;
+    } cases[] = {
+        {"\x7F", 0x7F, true},
+        {"\x80", 0, false},
+        {"\xC1\xBF", 0, false},
+        {"\xC2\x80", 0x80, true},
+        {"\xDF\xBF", 0x7FF, true},
+        {"\xC3", 0, true},
+        {"\xC3\x28", 0, false},
+        {"\xE0\x9F\xBF", 0, false},
+        {"\xE0\xA0\x80", 0x800, true},
+        {"\xE0\xA0", 0, true},
+        {"\xED\x9F\xBF", 0xD7FF, true},
+        {"\xED\xA0\x80", 0, false},
+        {"\xEF\xBF\xBF", 0xFFFF, true},
+        {"\xF0\x8F\xBF\xBF", 0, false},
+        {"\xF0\x90\x80\x80", 0x10000, true},
+        {"\xF4\x8F\xBF\xBF", 0x10FFFF, true},
+        {"\xF4\x90\x80\x80", 0, false},
+        {"\xF5\x80\x80\x80", 0, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const size_t bytes = strlen(cases[i].text);
+        const bool whole = cases[i].character != 0;
+        uint32_t character = 0;
+        ck_assert_uint_eq(duo_utf8_at(cases[i].text, bytes, &character), whole ? bytes : 0);
+        ck_assert_uint_eq(character, cases[i].character);
+        ck_assert_int_eq(duo_utf8_begins(cases[i].text, bytes), cases[i].begins);
+        ck_assert_int_eq(duo_utf8_ok(cases[i].text), whole);
+    }
+    ck_assert_uint_eq(duo_utf8_prefix("twelve ASCII\xC3\xA9\xFF", 15), 14);
+    ck_assert_uint_eq(duo_utf8_prefix("a\0b", 3), 3);
+}
+END_TEST
+
+START_TEST(what_is_no_utf8_is_mended)
+{
+    char text[32];
+    duo_utf8_mend(text, sizeof text, "a\xFF\xC3\xA9\xE2\x82");
+    ck_assert_str_eq(text, "a\uFFFD\u00E9\uFFFD\uFFFD");
+    duo_utf8_mend(text, 4, "ab\xC3\xA9");
+    ck_assert_str_eq(text, "ab");
+    duo_utf8_mend(text, 5, "ab\xC3\xA9");
+    ck_assert_str_eq(text, "ab\u00E9");
+    json_t *string = duo_json_string("\xFF/a.h5");
+    ck_assert_str_eq(json_string_value(string), "\uFFFD/a.h5");
+    json_decref(string);
+}
+END_TEST
+
+START_TEST(any_bytes_are_written_as_json)
+{
+    static const char any[] = "a\"\\\n\x7F<\xC3\xA9\xFF\xE2\x80\xA8";
+    char *text = NULL;
+    size_t bytes = 0;
+    json_error_t error;
+    json_t *value = NULL;
+    FILE *out = open_memstream(&text, &bytes);
+    ck_assert_ptr_nonnull(out);
+    duo_json_text(out, any, sizeof any - 1);
+    fclose(out);
+    ck_assert_str_eq(text, "\"a\\\"\\\\\\u000a\\u007f\\u003c\xC3\xA9\\ufffd\\u2028\"");
+    ck_assert_int_eq(duo_json_parse(&value, text, bytes, JSON_DECODE_ANY, &error), DUO_OK);
+    ck_assert_str_eq(json_string_value(value), "a\"\\\n\x7F<\u00E9\uFFFD\u2028");
+    json_decref(value);
+    free(text);
+}
+END_TEST
+
 START_TEST(long_json_that_breaks_off_is_refused_soon)
 {
     enum { ELEMENTS = 300000 };
@@ -389,6 +465,31 @@ START_TEST(a_text_file_is_replaced_whole_or_not_at_all)
 }
 END_TEST
 
+START_TEST(a_file_is_read_whole_or_to_a_limit)
+{
+    enum { BYTES = 10000 };
+    static const size_t limits[] = {0, 1, 4095, 4096, 4097, BYTES - 1, BYTES, BYTES + 1, SIZE_MAX};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = fopen("read", "w");
+    ck_assert_ptr_nonnull(file);
+    for (int i = 0; i < BYTES; i++) putc(i % 251, file); /* zeros, too */
+    fclose(file);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        ck_assert_int_eq(duo_file_read(&text, &bytes, "read", limits[i]), DUO_OK);
+        ck_assert_uint_eq(bytes, limits[i] < BYTES ? limits[i] : BYTES);
+        for (size_t k = 0; k < bytes; k++) ck_assert_uint_eq((unsigned char)text[k], k % 251);
+        ck_assert_int_eq(text[bytes], '\0');
+        free(text);
+    }
+    ck_assert_int_eq(duo_file_read(&text, NULL, "none", SIZE_MAX), DUO_EIO);
+    ck_assert_str_eq(duo_message(), "none: No such file or directory");
+    ck_assert_int_eq(duo_file_read(&text, &bytes, ".", SIZE_MAX), DUO_EIO);
+    ck_assert_str_eq(duo_message(), ".: cannot be read: Is a directory");
+    ck_assert_ptr_null(text);
+}
+END_TEST
+
 START_TEST(a_device_that_is_full_is_told)
 {
     if (access("/dev/full", W_OK) != 0) return;
@@ -437,11 +538,15 @@ int main(void)
     tcase_add_test(values, module_sets_are_read_and_written);
     tcase_add_test(values, numbers_are_the_whole_text);
     tcase_add_test(values, json_is_read_value_by_value);
+    tcase_add_test(values, utf8_is_what_the_standard_says);
+    tcase_add_test(values, what_is_no_utf8_is_mended);
+    tcase_add_test(values, any_bytes_are_written_as_json);
     tcase_add_test(values, long_json_that_breaks_off_is_refused_soon);
     suite_add_tcase(suite, values);
     TCase *files = tcase_create("files");
     tcase_add_checked_fixture(files, enter_scratch, leave_scratch);
     tcase_add_test(files, a_text_file_is_replaced_whole_or_not_at_all);
+    tcase_add_test(files, a_file_is_read_whole_or_to_a_limit);
     tcase_add_test(files, a_device_that_is_full_is_told);
     tcase_add_test(files, temporary_names_tell_their_process);
     suite_add_tcase(suite, files);

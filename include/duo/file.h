@@ -2,10 +2,18 @@
 #define DUO_FILE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/types.h>
 
 #include "duo/status.h"
+
+/**
+ * Read a file, or its first `most` bytes where it has more; SIZE_MAX: all. A zero stands behind
+ * them, and *bytes may be NULL. The caller frees *text, which is NULL on failure: DUO_EIO,
+ * DUO_ENOMEM; the message names the path.
+ */
+duo_status duo_file_read(char **text, size_t *bytes, const char *path, size_t most);
 
 /**
  * Files that appear whole: each is written as PATH.tmp-PID beside its place, and renamed.

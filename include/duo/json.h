@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "duo/status.h"
 
@@ -17,5 +18,15 @@
  */
 duo_status duo_json_parse(json_t **value, const char *text, size_t bytes, size_t flags,
                           json_error_t *error);
+
+/**
+ * Write `bytes` bytes of text as a JSON string, quotes and all. What a path or a piece of text
+ * holds need not be UTF-8, which JSON must be: every byte that is none becomes U+FFFD. It may stand
+ * in a script element of a page: nothing in it ends the element, begins a comment or breaks a line.
+ */
+void duo_json_text(FILE *out, const char *text, size_t bytes);
+
+/** A JSON string of a text, mended likewise; NULL: no memory. The caller owns it. */
+json_t *duo_json_string(const char *text);
 
 #endif

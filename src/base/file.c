@@ -9,6 +9,54 @@
 
 #include "duo/file.h"
 
+/* ---------------------------------------------------------------- reading */
+
+/* Up to most bytes; false: the system, or memory, refuses more. */
+static bool read_all(FILE *file, char **text, size_t *bytes, size_t most)
+{
+    size_t room = 0;
+    for (;;) {
+        if (*bytes + 1 >= room) {
+            room = room > 0 ? 2 * room : 4096;
+            char *grown = realloc(*text, room);
+            if (!grown) return false;
+            *text = grown;
+        }
+        const size_t holds = room - 1 - *bytes, left = most - *bytes,
+                     wanted = holds < left ? holds : left;
+        const size_t got = fread(*text + *bytes, 1, wanted, file);
+        *bytes += got;
+        if (got < wanted || *bytes == most) break;
+    }
+    (*text)[*bytes] = '\0';
+    return ferror(file) == 0;
+}
+
+duo_status duo_file_read(char **text, size_t *bytes, const char *path, size_t most)
+{
+    size_t n = 0;
+    *text = NULL;
+    if (bytes) *bytes = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return errno == ENOMEM ? duo_fail(DUO_ENOMEM, "%s: no memory to read it", path)
+                               : duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
+    errno = 0;
+    const bool whole = read_all(file, text, &n, most);
+    const int error = errno;
+    fclose(file);
+    if (whole) {
+        if (bytes) *bytes = n;
+        return DUO_OK;
+    }
+    free(*text);
+    *text = NULL;
+    return error == ENOMEM ? duo_fail(DUO_ENOMEM, "%s: no memory to read it", path)
+                           : duo_fail(DUO_EIO, "%s: cannot be read: %s", path, strerror(error));
+}
+
+/* ---------------------------------------------------------------- names */
+
 static const char mark[] = ".tmp-";
 
 int duo_temporary_name(char *to, size_t bytes, const char *path, pid_t process)

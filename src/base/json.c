@@ -1,7 +1,14 @@
 #include "duo/json.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "duo/utf8.h"
+
+/* ---------------------------------------------------------------- reading */
 
 /* What the parser holds, so that it can be left at any allocation. */
 static struct {
@@ -76,4 +83,44 @@ duo_status duo_json_parse(json_t **value, const char *text, size_t bytes, size_t
     held.blocks = held.dropped = NULL;
     held.n = held.n_dropped = held.room = 0;
     return status;
+}
+
+/* ---------------------------------------------------------------- writing */
+
+/* Beside quotes: control characters as JSON demands; angle brackets and the ampersand because the
+ * page around it may be HTML; the two separators because they end a line of a script. */
+static bool must_be_escaped(uint32_t c)
+{
+    return c < 0x20 || c == '<' || c == '>' || c == '&' || (c >= 0x7f && c < 0xa0) || c == 0x2028 ||
+           c == 0x2029;
+}
+
+void duo_json_text(FILE *out, const char *text, size_t bytes)
+{
+    putc('"', out);
+    for (size_t i = 0; i < bytes;) {
+        uint32_t c = 0;
+        const size_t n = duo_utf8_at(text + i, bytes - i, &c);
+        if (n == 0)
+            fputs("\\ufffd", out);
+        else if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", (int)c);
+        else if (must_be_escaped(c))
+            fprintf(out, "\\u%04" PRIx32, c);
+        else
+            fwrite(text + i, 1, n, out);
+        i += n > 0 ? n : 1;
+    }
+    putc('"', out);
+}
+
+json_t *duo_json_string(const char *text)
+{
+    const size_t room = 3 * strlen(text) + 1;
+    char *mended = malloc(room);
+    if (!mended) return NULL;
+    duo_utf8_mend(mended, room, text);
+    json_t *string = json_string(mended);
+    free(mended);
+    return string;
 }

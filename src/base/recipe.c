@@ -1,13 +1,13 @@
 #include "duo/recipe.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "duo/arena.h"
+#include "duo/file.h"
 #include "recipe_scan.h"
 #include "recipe_view.h"
 
@@ -305,32 +305,16 @@ duo_status duo_recipe_load(duo_recipe **recipe, const char *path, const char *co
                            size_t n_overrides)
 {
     char *text = NULL;
-    duo_status status = DUO_OK;
+    size_t bytes = 0;
     *recipe = NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    text = malloc(FILE_MAX + 1);
-    if (!text) {
-        status = duo_fail(DUO_ENOMEM, "%s: no memory for the recipe", path);
-        goto done;
-    }
-    errno = 0;
-    const size_t bytes = fread(text, 1, FILE_MAX + 1, file);
-    if (ferror(file)) {
-        status = duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-        goto done;
-    }
-    if (bytes > FILE_MAX || memchr(text, '\0', bytes)) {
+    duo_status status = duo_file_read(&text, &bytes, path, FILE_MAX + 1);
+    if (status != DUO_OK) return status;
+    if (bytes > FILE_MAX || memchr(text, '\0', bytes))
         status = duo_fail(DUO_EINVAL, "%s: not a recipe: %s", path,
                           bytes > FILE_MAX ? "too long" : "not text");
-        goto done;
-    }
-    text[bytes] = '\0';
-    status = duo_recipe_parse(recipe, text, path, overrides, n_overrides);
-
-done:
+    else
+        status = duo_recipe_parse(recipe, text, path, overrides, n_overrides);
     free(text);
-    fclose(file);
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "duo/json.h"
 #include "duo/recipe.h"
 #include "duo/train.h"
 
@@ -238,17 +239,7 @@ void duo_cli_json_text(FILE *out, const char *text)
         fputs("null", out);
         return;
     }
-    putc('"', out);
-    for (; *text; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(out, "\\u%04x", (unsigned)c);
-        else
-            putc(c, out);
-    }
-    putc('"', out);
+    duo_json_text(out, text, strlen(text));
 }
 
 void duo_cli_json_model(FILE *out, const duo_checkpoint *checkpoint, const duo_model *model)

@@ -79,7 +79,7 @@ void duo_cli_task_progress(void *task, uint64_t done, uint64_t total);
 
 /** `"key":value` in front of which the caller has written what belongs there; NaN is null. */
 void duo_cli_json_number(FILE *out, const char *key, double value);
-/** Text in quotes, escaped; null for NULL. */
+/** As duo_json_text; null for NULL. */
 void duo_cli_json_text(FILE *out, const char *text);
 /** `"run":"mine","trained":"dense, small","model_hash":"...","language_hash":"..."`: by which
  * models are told apart where they are compared: the recipe's name, and the kinds of its stages up

@@ -1,7 +1,5 @@
 #include "document.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,31 +28,4 @@ duo_status duo_document_encode(const duo_tokenizer *tokenizer, const char *text,
     *n += count;
     free(encoded);
     return DUO_OK;
-}
-
-duo_status duo_document_read(const char *path, char **text, size_t *bytes)
-{
-    size_t size = 0;
-    *text = NULL;
-    *bytes = 0;
-    FILE *file = fopen(path, "rb");
-    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
-    for (;;) {
-        if (*bytes == size) {
-            size = size ? 2 * size : 4096;
-            char *larger = realloc(*text, size);
-            if (!larger) break;
-            *text = larger;
-        }
-        const size_t got = fread(*text + *bytes, 1, size - *bytes, file);
-        *bytes += got;
-        if (got == 0) break;
-    }
-    const bool whole = feof(file) && !ferror(file);
-    const int error = errno;
-    fclose(file);
-    if (whole) return DUO_OK;
-    free(*text);
-    *text = NULL;
-    return duo_fail(DUO_EIO, "%s: cannot be read: %s", path, strerror(error));
 }

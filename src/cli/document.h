@@ -3,9 +3,6 @@
 
 #include "duo/data.h"
 
-/** The whole of a file; *text is the caller's to free. DUO_EIO names it. */
-duo_status duo_document_read(const char *path, char **text, size_t *bytes);
-
 /**
  * Text as the begin of a document: ids behind the tokenizer's mark for that. *ids (*n) is the
  * caller's to free. DUO_EINVAL when the text is not UTF-8, or when there is neither text nor mark.

@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "common.h"
 #include "document.h"
+#include "duo/file.h"
 #include "duo/kernels.h"
 #include "duo/rng.h"
 #include "duo/study.h"
@@ -272,7 +273,7 @@ static duo_status read_prompt(const generate_options *o, const duo_tokenizer *to
     if (!o->prompt_file)
         return duo_document_encode(tokenizer, o->prompt ? o->prompt : "",
                                    o->prompt ? strlen(o->prompt) : 0, ids, n);
-    duo_status status = duo_document_read(o->prompt_file, &text, &bytes);
+    duo_status status = duo_file_read(&text, &bytes, o->prompt_file, SIZE_MAX);
     if (status == DUO_OK) {
         status = duo_document_encode(tokenizer, text, bytes, ids, n);
         if (status != DUO_OK) duo_fail(status, "%s: %s", o->prompt_file, duo_message());

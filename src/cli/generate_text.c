@@ -4,48 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/utf8.h"
+
 static const char replacement[] = "\xEF\xBF\xBD";
 
-/* Bytes of a character that begins like this; 0: none does. */
-static size_t character_bytes(unsigned char lead)
+static void print_byte(duo_text_stream *s, char c)
 {
-    if (lead < 0x80) return 1;
-    if (lead < 0xC2 || lead > 0xF4) return 0;
-    return lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
-
-/* Whether c may stand as byte n of the character. Overlong forms, surrogates and what lies beyond
- * U+10FFFF show in its second byte. */
-static bool continues(unsigned char lead, size_t n, unsigned char c)
-{
-    unsigned char least = 0x80, most = 0xBF;
-    if (n == 1 && lead == 0xE0) least = 0xA0;
-    if (n == 1 && lead == 0xED) most = 0x9F;
-    if (n == 1 && lead == 0xF0) least = 0x90;
-    if (n == 1 && lead == 0xF4) most = 0x8F;
-    return c >= least && c <= most;
-}
-
-static void print_byte(duo_text_stream *s, unsigned char c)
-{
-    if (s->n_pending > 0) {
-        if (continues(s->pending[0], s->n_pending, c)) {
-            s->pending[s->n_pending++] = c;
-            if (s->n_pending < character_bytes(s->pending[0])) return;
-            fwrite(s->pending, 1, s->n_pending, stdout);
-            s->n_pending = 0;
-            return;
-        }
+    s->pending[s->n_pending++] = c;
+    if (s->n_pending > 1 && !duo_utf8_begins(s->pending, s->n_pending)) {
+        fputs(replacement, stdout);
+        s->pending[0] = c;
+        s->n_pending = 1;
+    }
+    if (duo_utf8_at(s->pending, s->n_pending, NULL) > 0) {
+        fwrite(s->pending, 1, s->n_pending, stdout);
+        s->n_pending = 0;
+    } else if (!duo_utf8_begins(s->pending, s->n_pending)) {
         fputs(replacement, stdout);
         s->n_pending = 0;
     }
-    const size_t n = character_bytes(c);
-    if (n == 1)
-        putchar(c);
-    else if (n == 0)
-        fputs(replacement, stdout);
-    else
-        s->pending[s->n_pending++] = c;
 }
 
 duo_status duo_text_stream_print(duo_text_stream *s, size_t n, bool last)
@@ -61,8 +38,7 @@ duo_status duo_text_stream_print(duo_text_stream *s, size_t n, bool last)
         if (status == DUO_OK)
             status =
                 duo_tokenizer_decode(s->tokenizer, s->ids + s->begin, n - s->begin, &now, &bytes);
-        for (size_t i = old_bytes; status == DUO_OK && i < bytes; i++)
-            print_byte(s, (unsigned char)now[i]);
+        for (size_t i = old_bytes; status == DUO_OK && i < bytes; i++) print_byte(s, now[i]);
         s->begin = n - 1;
         s->printed = n;
     }

@@ -12,7 +12,7 @@ typedef struct duo_text_stream {
     const duo_tokenizer *tokenizer;
     const int32_t *ids;    /**< the whole sequence; may grow behind */
     size_t begin, printed; /**< decoded up to `printed`, and now from `begin` on */
-    unsigned char pending[4];
+    char pending[4];
     size_t n_pending; /**< bytes of a character that is not complete */
 } duo_text_stream;
 

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "duo/utf8.h"
+
 const char *duo_cli_loss_text(char text[48], const duo_trace_summary *summary)
 {
     if (isnan(summary->loss_error))
@@ -43,7 +45,7 @@ void duo_cli_json_usage(FILE *out, const duo_trace_summary *summary, size_t L)
 
 void duo_cli_policy_group(char name[64], const duo_policy *policy)
 {
-    snprintf(name, 64, "%.63s", policy->name);
+    duo_utf8_mend(name, 64, policy->name);
     for (char *c = name; *c; c++)
-        if (*c == '/') *c = '_';
+        if (*c == '/' || (unsigned char)*c < ' ' || *c == 0x7f) *c = '_';
 }

@@ -5,6 +5,7 @@
 
 #include "common.h"
 #include "document.h"
+#include "duo/file.h"
 
 duo_status duo_cli_find_domain(int *domain, const duo_tokens *tokens, const char *name)
 {
@@ -49,7 +50,7 @@ static duo_status encode_file(const duo_tokenizer *tokenizer, const char *path, 
 {
     char *text = NULL;
     size_t bytes = 0;
-    duo_status status = duo_document_read(path, &text, &bytes);
+    duo_status status = duo_file_read(&text, &bytes, path, SIZE_MAX);
     if (status != DUO_OK) return status;
     if (bytes == 0)
         status = duo_fail(DUO_EINVAL, "%s: is empty", path);

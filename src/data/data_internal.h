@@ -10,9 +10,6 @@
 
 /* ---------------------------------------------------------------- text */
 
-/** Bytes of the longest prefix that is valid UTF-8: `bytes` when all of it is. */
-size_t data_utf8_prefix(const char *text, size_t bytes);
-
 /**
  * Bytes that are appended, then mapped: text and tokens may be larger than memory. The file has
  * no name from the start, so it cannot outlive the process.

@@ -6,6 +6,7 @@
 
 #include "data_internal.h"
 #include "duo/rng.h"
+#include "duo/utf8.h"
 
 /* What a run of duo_prepare_run holds. */
 typedef struct job {
@@ -127,7 +128,7 @@ static const char *base_name(const char *path)
 /* A file name as text of an attribute: one field of one line, in UTF-8. */
 static void print_name(FILE *out, const char *name)
 {
-    const size_t length = strlen(name), valid = data_utf8_prefix(name, length);
+    const size_t length = strlen(name), valid = duo_utf8_prefix(name, length);
     for (size_t i = 0; i < length; i++) {
         const unsigned char c = (unsigned char)name[i];
         fputc(c < ' ' || c == 0x7F || (c >= 0x80 && i >= valid) ? '?' : c, out);

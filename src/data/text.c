@@ -8,45 +8,7 @@
 
 #include "data_internal.h"
 #include "duo/json.h"
-
-/* ---------------------------------------------------------------- UTF-8 */
-
-/* Bytes of the character at text, 0 when it is malformed or cut off (Unicode 15, table 3-7). */
-static size_t character(const unsigned char *text, size_t bytes)
-{
-    const unsigned char first = text[0];
-    if (first < 0x80) return 1;
-    const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-    if (first < 0xC2 || first > 0xF4 || length > bytes) return 0;
-    unsigned char least = 0x80, most = 0xBF; /* of the second byte */
-    if (first == 0xE0) least = 0xA0;
-    if (first == 0xED) most = 0x9F;
-    if (first == 0xF0) least = 0x90;
-    if (first == 0xF4) most = 0x8F;
-    if (text[1] < least || text[1] > most) return 0;
-    for (size_t i = 2; i < length; i++)
-        if (text[i] < 0x80 || text[i] > 0xBF) return 0;
-    return length;
-}
-
-size_t data_utf8_prefix(const char *text, size_t bytes)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    size_t i = 0;
-    while (i < bytes) {
-        uint64_t eight = 0; /* plain ASCII, eight characters at a time */
-        while (i + sizeof eight <= bytes) {
-            memcpy(&eight, s + i, sizeof eight);
-            if (eight & UINT64_C(0x8080808080808080)) break;
-            i += sizeof eight;
-        }
-        if (i == bytes) break;
-        const size_t length = character(s + i, bytes - i);
-        if (length == 0) break;
-        i += length;
-    }
-    return i;
-}
+#include "duo/utf8.h"
 
 /* Some editors begin a file with a byte order mark (U+FEFF), which is no text: its bytes, or 0. */
 static size_t mark_length(const char *text, size_t bytes)
@@ -140,7 +102,7 @@ static duo_status read_plain(data_corpus *corpus, data_source *source, FILE *fil
             break;
         }
         duo_hasher_add(hasher, chunk + kept, got);
-        const size_t have = kept + got, valid = data_utf8_prefix(chunk, have);
+        const size_t have = kept + got, valid = duo_utf8_prefix(chunk, have);
         if (have - valid > (got > 0 ? 3 : 0)) {
             status = not_utf8(source->path, source->bytes - kept + valid);
             break;
@@ -193,7 +155,7 @@ static duo_status read_lines(data_corpus *corpus, data_source *source, FILE *fil
     size_t room = 0, number = 0, without_text = 0, first_without = 0;
     ssize_t got = 0;
     while (status == DUO_OK && (errno = 0, got = getline(&line, &room, file)) >= 0) {
-        const size_t length = (size_t)got, valid = data_utf8_prefix(line, length);
+        const size_t length = (size_t)got, valid = duo_utf8_prefix(line, length);
         const uint64_t start = source->bytes;
         number++;
         source->bytes += length;

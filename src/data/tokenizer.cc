@@ -21,6 +21,7 @@
 extern "C" {
 #include "data_internal.h"
 #include "duo/arena.h"
+#include "duo/utf8.h"
 }
 
 namespace
@@ -377,7 +378,7 @@ duo_status duo_tokenizer_encode(const duo_tokenizer *tokenizer, const char *text
 {
     *ids = nullptr;
     *n = 0;
-    const size_t valid = data_utf8_prefix(text, bytes);
+    const size_t valid = duo_utf8_prefix(text, bytes);
     if (valid < bytes) return duo_fail(DUO_EINVAL, "byte %zu of the text: not UTF-8", valid);
     return guarded([&] {
         std::vector<int> all, part;

@@ -1,27 +1,8 @@
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "data_internal.h"
-
-static duo_status read_all(FILE *file, const char *path, char **data, size_t *bytes)
-{
-    size_t room = 1 << 16;
-    char *all = malloc(room);
-    *data = NULL;
-    *bytes = 0;
-    while (all) {
-        *bytes += fread(all + *bytes, 1, room - *bytes, file);
-        if (*bytes < room) break;
-        char *grown = realloc(all, room *= 2);
-        if (!grown) free(all);
-        all = grown;
-    }
-    if (!all) return duo_fail(DUO_ENOMEM, "%s: no memory to read it", path);
-    *data = all;
-    if (!ferror(file)) return DUO_OK;
-    return duo_fail(DUO_EIO, "%s: cannot read: %s", path, strerror(errno));
-}
+#include "duo/file.h"
 
 static duo_status from_store(duo_tokenizer **tokenizer, const char *path)
 {
@@ -64,20 +45,13 @@ duo_status duo_tokenizer_open(duo_tokenizer **tokenizer, const char *path)
     char *data = NULL;
     size_t bytes = 0;
     *tokenizer = NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) return duo_fail(DUO_EIO, "%s: cannot open: %s", path, strerror(errno));
-    char start[sizeof magic - 1];
-    const bool is_ours = fread(start, 1, sizeof start, file) == sizeof start &&
-                         memcmp(start, magic, sizeof start) == 0;
-    duo_status status = DUO_OK;
-    if (is_ours) {
-        status = from_store(tokenizer, path);
-    } else {
-        rewind(file);
-        status = read_all(file, path, &data, &bytes);
-        if (status == DUO_OK) status = duo_tokenizer_create(tokenizer, data, bytes, path);
-    }
+    duo_status status = duo_file_read(&data, &bytes, path, sizeof magic - 1);
+    if (status != DUO_OK) return status;
+    const bool is_ours = strcmp(data, magic) == 0;
     free(data);
-    fclose(file);
+    if (is_ours) return from_store(tokenizer, path);
+    status = duo_file_read(&data, &bytes, path, SIZE_MAX);
+    if (status == DUO_OK) status = duo_tokenizer_create(tokenizer, data, bytes, path);
+    free(data);
     return status;
 }

@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 /**
- * JSON that may stand in a script element of a page: whatever a text holds, nothing ends the
- * element, begins a comment or breaks a line. Values follow each other; commas come by themselves.
+ * JSON that may stand in a script element of a page (duo_json_text). Values follow each other;
+ * commas come by themselves.
  */
 typedef struct json_out {
     FILE *file;
@@ -20,7 +20,7 @@ void json_end(json_out *out, char bracket);
 /** In front of a value in an object. */
 void json_key(json_out *out, const char *key);
 
-/** Bytes that are no UTF-8 become U+FFFD. */
+/** As duo_json_text. */
 void json_text(json_out *out, const char *text, size_t bytes);
 /** With so many significant digits; null when it is not finite. */
 void json_number(json_out *out, double value, int digits);

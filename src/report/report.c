@@ -1,6 +1,5 @@
 #include "duo/report.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,22 +62,20 @@ static duo_status write_data(FILE *file, const report_run *runs, const report_re
 static duo_status copy_chart_js(FILE *out, const char *path)
 {
     char *text = NULL;
-    size_t room = 0;
-    duo_status status = DUO_OK;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return duo_fail(DUO_EIO,
-                        "%s: %s; Chart.js draws the curves: apt-get install libjs-chart.js, or "
+    duo_status status = duo_file_read(&text, NULL, path, SIZE_MAX);
+    if (status == DUO_EIO)
+        return duo_fail(status,
+                        "%s; Chart.js draws the curves: apt-get install libjs-chart.js, or "
                         "--chart-js FILE",
-                        path, strerror(errno));
-    if (getdelim(&text, &room, '\0', file) < 0)
-        status = duo_fail(DUO_EIO, "%s: cannot be read", path);
+                        duo_message());
+    if (status != DUO_OK) return status;
+    if (!*text)
+        status = duo_fail(DUO_EDATA, "%s: is empty", path);
     else if (strstr(text, "</script"))
         status = duo_fail(DUO_EDATA, "%s: would end the script element that it stands in", path);
     else
         fputs(text, out);
     free(text);
-    fclose(file);
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "duo/file.h"
 #include "duo/report.h"
 #include "report_internal.h"
 
@@ -99,17 +100,14 @@ static duo_status list_figures(const browser *b, char **list)
 {
     char printed[128];
     char *text = NULL;
-    size_t room = 0;
     snprintf(printed, sizeof printed, "%s/page.html", b->profile);
-    const duo_status status = run(b, "figures", 800, "--dump-dom", printed);
+    duo_status status = run(b, "figures", 800, "--dump-dom", printed);
     if (status != DUO_OK) return status;
-    FILE *file = fopen(printed, "r");
-    if (file && getdelim(&text, &room, '\0', file) > 0) {
-        static const char mark[] = "name=\"figures\" content=\"";
-        const char *begin = strstr(text, mark);
-        if (begin) *list = strndup(begin + sizeof mark - 1, strcspn(begin + sizeof mark - 1, "\""));
-    }
-    if (file) fclose(file);
+    static const char mark[] = "name=\"figures\" content=\"";
+    status = duo_file_read(&text, NULL, printed, SIZE_MAX);
+    if (status != DUO_OK) return status;
+    const char *begin = strstr(text, mark);
+    if (begin) *list = strndup(begin + sizeof mark - 1, strcspn(begin + sizeof mark - 1, "\""));
     free(text);
     return *list ? DUO_OK : duo_fail(DUO_EDATA, "%s: lists no figures: no page of ours?", b->url);
 }

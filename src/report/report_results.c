@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/file.h"
 #include "duo/json.h"
 #include "duo/result.h"
 
@@ -103,18 +104,6 @@ static duo_status add_routes(report_results *results, const char *path)
 
 /* ---------------------------------------------------------------- JSON */
 
-/* JSON holds UTF-8 alone: other bytes of a file's name become question marks. */
-static json_t *name_of(const char *path)
-{
-    char name[PATH_BYTES];
-    json_t *whole = json_string(path);
-    if (whole) return whole;
-    snprintf(name, sizeof name, "%s", path);
-    for (char *c = name; *c; c++)
-        if ((unsigned char)*c >= 0x80) *c = '?';
-    return json_string(name);
-}
-
 /* One object after another: a line each, as eval writes them, or over several lines. */
 static duo_status add_objects(report_results *results, const char *path, const char *text,
                               size_t bytes)
@@ -132,7 +121,7 @@ static duo_status add_objects(report_results *results, const char *path, const c
             status = duo_fail(status, "%s: %s", path, duo_message());
         else if (!json_is_object(object))
             status = duo_fail(DUO_EDATA, "%s: holds JSON that is no object", path);
-        else if (json_object_set_new(object, "file", name_of(path)) != 0 ||
+        else if (json_object_set_new(object, "file", duo_json_string(path)) != 0 ||
                  json_array_append(results->measured, object) != 0)
             status = duo_fail(DUO_ENOMEM, "%s: no memory to keep it", path);
         else
@@ -145,20 +134,11 @@ static duo_status add_objects(report_results *results, const char *path, const c
 
 static duo_status add_json(report_results *results, const char *path)
 {
-    FILE *file = fopen(path, "r");
-    if (!file) return duo_fail(DUO_EIO, "%s: %s", path, strerror(errno));
     char *text = NULL;
-    size_t room = 0;
-    errno = 0;
-    const ssize_t bytes = getdelim(&text, &room, '\0', file); /* all of it: JSON holds no NUL */
-    duo_status status = DUO_OK;
-    if (ferror(file) || (bytes < 0 && !feof(file)))
-        status = duo_fail(errno == ENOMEM ? DUO_ENOMEM : DUO_EIO, "%s: cannot be read: %s", path,
-                          strerror(errno));
-    else if (bytes > 0)
-        status = add_objects(results, path, text, (size_t)bytes);
+    size_t bytes = 0;
+    duo_status status = duo_file_read(&text, &bytes, path, SIZE_MAX);
+    if (status == DUO_OK) status = add_objects(results, path, text, bytes);
     free(text);
-    fclose(file);
     return status;
 }
 
@@ -206,7 +186,7 @@ static duo_status add_folder(report_results *results, const char *folder)
         snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name);
         if (status == DUO_OK) status = add_file(results, path);
         if (status != DUO_OK && status != DUO_ENOMEM) {
-            json_array_append_new(results->notes, json_string(duo_message()));
+            json_array_append_new(results->notes, duo_json_string(duo_message()));
             status = DUO_OK;
         }
         free(entries[i]);

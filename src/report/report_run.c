@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "duo/file.h"
 #include "duo/json.h"
 #include "duo/train.h"
 #include "report_internal.h"
@@ -21,17 +22,8 @@ static const char *in_folder(char path[PATH_BYTES], const report_run *run, const
 /* *text is NULL when there is no such file or it cannot be read. */
 static duo_status read_text(char **text, const char *path)
 {
-    size_t room = 0;
-    *text = NULL;
-    errno = 0;
-    FILE *file = fopen(path, "r");
-    if (file && getdelim(text, &room, '\0', file) < 0) {
-        free(*text);
-        *text = NULL;
-    }
-    const bool short_of_memory = !*text && errno == ENOMEM;
-    if (file) fclose(file);
-    return short_of_memory ? duo_fail(DUO_ENOMEM, "%s: no memory to read it", path) : DUO_OK;
+    const duo_status status = duo_file_read(text, NULL, path, SIZE_MAX);
+    return status == DUO_ENOMEM ? status : DUO_OK;
 }
 
 /* On the page; but when memory is short there is none. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duo/utf8.h"
+
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "Datasets are mapped as they lie in the file, which is little-endian."
 #endif
@@ -40,28 +42,9 @@ const char *duo_kind_name(duo_kind kind)
     return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "unknown";
 }
 
-/* Well-formed UTF-8 without overlong forms and surrogates (Unicode, table 3-7). */
-bool store_utf8_ok(const char *text)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    while (*s) {
-        const unsigned char lead = *s++;
-        if (lead < 0x80) continue;
-        if (lead < 0xC2 || lead > 0xF4) return false;
-        const size_t more = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-        const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-        const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-        if (*s < low || *s > high) return false;
-        s++;
-        for (size_t i = 1; i < more; i++, s++)
-            if (*s < 0x80 || *s > 0xBF) return false;
-    }
-    return true;
-}
-
 bool store_attribute_name_ok(const char *name)
 {
-    if (!*name || strlen(name) > 1023 || !store_utf8_ok(name)) return false;
+    if (!*name || strlen(name) > 1023 || !duo_utf8_ok(name)) return false;
     for (const char *c = name; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
     return true;
@@ -333,7 +316,7 @@ static const char *parse_attribute(cursor *c, duo_attribute *attribute)
     case DUO_ATTR_TEXT:
         attribute->type = DUO_ATTR_TEXT;
         if (!get_string(c, &attribute->text)) return "it is cut off";
-        return store_utf8_ok(attribute->text) ? NULL : "its text is not UTF-8";
+        return duo_utf8_ok(attribute->text) ? NULL : "its text is not UTF-8";
     default:
         return "its type is unknown";
     }

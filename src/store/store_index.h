@@ -61,7 +61,6 @@ typedef struct store_dataset {
 /** Names of objects are absolute paths without empty, "." or ".." parts and control characters. */
 bool store_object_name_ok(const char *name);
 bool store_attribute_name_ok(const char *name);
-bool store_utf8_ok(const char *text);
 
 /**
  * Elements of a shape, and their bytes. False when the type is unknown, the rank is out of range

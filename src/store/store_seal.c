@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "duo/store.h"
+#include "duo/utf8.h"
 #include "store_hdf5.h"
 #include "store_index.h"
 #include "store_internal.h"
@@ -109,7 +110,7 @@ static duo_status copy_open_attribute(const visit *at, const char *label, hid_t 
         char *text = read_text(attribute, type);
         if (!text)
             status = broken(at->in, "read", label);
-        else if (!store_utf8_ok(text))
+        else if (!duo_utf8_ok(text))
             status = refuse(at->in, label, "a text that is not UTF-8");
         else
             status = duo_store_set_text(at->in->writer, at->path, name, text);

@@ -10,6 +10,7 @@
 
 #include "duo/arena.h"
 #include "duo/store.h"
+#include "duo/utf8.h"
 #include "store_hdf5.h"
 #include "store_index.h"
 #include "store_internal.h"
@@ -301,7 +302,7 @@ static duo_status set_attribute(duo_store_writer *writer, duo_attribute attribut
     if (!store_object_name_ok(attribute.object) || !store_attribute_name_ok(attribute.name))
         status = duo_fail(DUO_EINVAL, "%s: '%s' of '%s' is no name for an attribute", writer->path,
                           attribute.name, attribute.object);
-    else if (attribute.type == DUO_ATTR_TEXT && !store_utf8_ok(attribute.text))
+    else if (attribute.type == DUO_ATTR_TEXT && !duo_utf8_ok(attribute.text))
         status = duo_fail(DUO_EINVAL, "%s: attribute %s of %s is not UTF-8", writer->path,
                           attribute.name, attribute.object);
     else
