@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -182,6 +183,22 @@ START_TEST(nothing_in_a_text_ends_the_data)
     ck_assert_uint_eq(strcspn(block, "<>&\x7f"), strlen(block));
     free(block);
     json_decref(data);
+}
+END_TEST
+
+/* Whether it is finished is asked before each page: checkpoints are large. */
+START_TEST(no_checkpoint_is_read_to_see_whether_its_run_is_finished)
+{
+    const duo_report_input input = {.runs = one_run, .n_runs = 1};
+    struct inotify_event opened;
+    put("run/recipe.conf", "name = tiny\n");
+    put("run/metrics.jsonl", "{\"step\":1,\"loss\":1}\n");
+    put("run/latest", "a checkpoint");
+    const int watch = inotify_init1(IN_NONBLOCK);
+    ck_assert_int_ge(inotify_add_watch(watch, "run/latest", IN_OPEN), 0);
+    duo_report_finished(&input);
+    ck_assert_int_lt(read(watch, &opened, sizeof opened), 0);
+    close(watch);
 }
 END_TEST
 
@@ -491,6 +508,7 @@ int main(void)
     tcase_add_test(all, metrics_of_a_run_that_is_being_written);
     tcase_add_test(all, a_long_log_is_thinned_and_keeps_held_out_losses);
     tcase_add_test(all, nothing_in_a_text_ends_the_data);
+    tcase_add_test(all, no_checkpoint_is_read_to_see_whether_its_run_is_finished);
     tcase_add_test(all, a_run_is_finished_at_the_last_step_of_its_recipe);
     tcase_add_test(all, a_study_holds_what_was_measured);
     tcase_add_test(all, files_on_the_same_tokens_of_one_model_are_one_study);

@@ -152,9 +152,8 @@ duo_status duo_report_write(const char *path, const duo_report_input *input)
 
 bool duo_report_finished(const duo_report_input *input)
 {
-    report_run *runs = NULL;
-    bool finished = open_runs(&runs, input) == DUO_OK;
-    for (size_t i = 0; i < input->n_runs && finished; i++) finished = report_run_finished(&runs[i]);
-    close_runs(runs, input->n_runs);
+    bool finished = true;
+    for (size_t i = 0; i < input->n_runs && finished; i++)
+        finished = report_run_finished(input->runs[i]);
     return finished;
 }

@@ -25,8 +25,9 @@ void report_run_free(report_run *run);
 /** One object: name, recipe, sizes, checkpoint, and lines of metrics of about `bytes` at most. */
 duo_status report_run_write(json_out *out, const report_run *run, size_t bytes);
 
-/** The metrics have come to the last step of the recipe. */
-bool report_run_finished(const report_run *run);
+/** The metrics in the folder have come to the last step of its recipe: asked again and again, so
+ * that the checkpoint is read only where no recipe lies beside it. */
+bool report_run_finished(const char *folder);
 
 /* ---------------------------------------------------------------- results */
 

@@ -172,23 +172,33 @@ static uint64_t recipe_steps(const duo_recipe *recipe)
     return steps;
 }
 
-bool report_run_finished(const report_run *run)
+static uint64_t last_step(const report_run *run)
 {
     char path[PATH_BYTES];
     char *line = NULL;
     size_t room = 0;
     uint64_t last = 0;
     FILE *file = fopen(in_folder(path, run, "metrics.jsonl"), "r");
-    if (!file || !run->recipe) {
-        if (file) fclose(file);
-        return false;
-    }
+    if (!file) return 0;
     while (getline(&line, &room, file) > 0)
         if (strncmp(line, "{\"step\":", 8) == 0 && strchr(line, '\n'))
             last = strtoull(line + 8, NULL, 10);
     free(line);
     fclose(file);
-    return last >= recipe_steps(run->recipe);
+    return last;
+}
+
+bool report_run_finished(const char *folder)
+{
+    report_run run = {.folder = folder};
+    if (strlen(folder) >= DUO_PATH_MAX) return false;
+    duo_status status = open_recipe(&run);
+    if (status == DUO_OK && !run.recipe_text && (status = open_checkpoint(&run)) == DUO_OK)
+        status = open_recipe(&run);
+    const uint64_t last = last_step(&run);
+    const bool finished = status == DUO_OK && run.recipe && last >= recipe_steps(run.recipe);
+    report_run_free(&run);
+    return finished;
 }
 
 /* ---------------------------------------------------------------- what it is */
