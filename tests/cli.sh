@@ -104,6 +104,9 @@ expect 1 'duo: .: is a folder' "$duo" prepare --output . --input lines.jsonl
 expect 1 'duo: gone.txt: cannot open: No such file or directory' prepare --input gone.txt
 expect 1 "duo: bad.jsonl:1: not JSON: premature end of input near '\"no end' at byte 16" \
     prepare --input bad.jsonl
+prepare --input lines.jsonl --vocab-size 99999 >out 2>err
+grep -q '^duo: t.h5: a vocabulary of 99999 is too large: .*; --vocab-size N sets it$' err ||
+    { cat err; failures=$((failures + 1)); }
 prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
     { cat err; failures=$((failures + 1)); }
 shows 't.h5: written'

@@ -85,8 +85,9 @@ typedef struct duo_prepare_summary {
     uint64_t documents[2], bytes[2], tokens[2]; /**< train, held out */
     size_t vocab_size;
     double unigram_entropy; /**< of the held-out tokens, nats */
-    bool up_to_date; /**< the output was made from the same inputs and settings: left alone */
-    bool in_the_way; /**< on failure: the output exists, and `force` would replace it */
+    bool up_to_date;      /**< the output was made from the same inputs and settings: left alone */
+    bool in_the_way;      /**< on failure: the output exists, and `force` would replace it */
+    bool vocab_too_large; /**< on failure: the text does not support vocab_size pieces */
 } duo_prepare_summary;
 
 /**

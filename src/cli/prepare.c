@@ -1,7 +1,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "commands.h"
 #include "common.h"
@@ -132,9 +131,9 @@ static duo_status run(duo_prepare *prepare)
     prepare->progress = show_progress;
     prepare->context = &shown;
     const duo_status status = duo_prepare_run(prepare, &summary);
-    if (status == DUO_EINVAL && strstr(duo_message(), "the text supports "))
-        duo_fail(status, "%s; --vocab-size N sets it", duo_message());
     duo_cli_progress_end();
+    if (status != DUO_OK && summary.vocab_too_large)
+        return duo_fail(status, "%s; --vocab-size N sets it", duo_message());
     if (status != DUO_OK && summary.in_the_way)
         return duo_fail(status, "%s; --force replaces it", duo_message());
     if (status != DUO_OK) return status;

@@ -78,9 +78,10 @@ typedef bool data_next_line(void *context, const char **line, size_t *bytes);
 /** Bytes of the longest line that training takes; longer ones would be passed over. */
 enum { DATA_MAX_LINE = 4096 };
 
-/** Train a vocabulary; `where` names the text in messages. The caller frees *tokenizer. */
-duo_status data_tokenizer_train(duo_tokenizer **tokenizer, size_t vocab_size, data_next_line *next,
-                                void *context, const char *where);
+/** Train a vocabulary; `where` names the text in messages. The caller frees *tokenizer. *too_large:
+ *  it fails, since the text does not support vocab_size pieces. */
+duo_status data_tokenizer_train(duo_tokenizer **tokenizer, size_t vocab_size, bool *too_large,
+                                data_next_line *next, void *context, const char *where);
 
 /**
  * Bytes of the first segment of a text: its segments are encoded one by one to the ids of the

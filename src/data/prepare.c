@@ -259,7 +259,7 @@ static bool next_line(void *context, const char **line, size_t *bytes)
     return false;
 }
 
-static duo_status train_tokenizer(job *j)
+static duo_status train_tokenizer(job *j, bool *too_large)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < j->corpus.n_documents; i++)
@@ -270,8 +270,8 @@ static duo_status train_tokenizer(job *j)
         cursor.share = (double)budget / (double)bytes;
         cursor.wanted = budget;
     }
-    return data_tokenizer_train(&j->tokenizer, j->prepare->vocab_size, next_line, &cursor,
-                                j->prepare->output);
+    return data_tokenizer_train(&j->tokenizer, j->prepare->vocab_size, too_large, next_line,
+                                &cursor, j->prepare->output);
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -353,10 +353,10 @@ static duo_status summarize(duo_prepare_summary *summary, const char *path)
     return DUO_OK;
 }
 
-static duo_status make_output(job *j)
+static duo_status make_output(job *j, duo_prepare_summary *summary)
 {
     duo_status status = data_split(&j->corpus, j->text, j->prepare);
-    if (status == DUO_OK && !j->tokenizer) status = train_tokenizer(j);
+    if (status == DUO_OK && !j->tokenizer) status = train_tokenizer(j, &summary->vocab_too_large);
     if (status == DUO_OK)
         status = data_encode(j->streams, &j->corpus, j->text, j->tokenizer, j->prepare);
     if (status == DUO_OK) status = write_output(j);
@@ -375,7 +375,7 @@ duo_status duo_prepare_run(const duo_prepare *prepare, duo_prepare_summary *summ
     if (status == DUO_OK) status = make_text(&j.domains, print_domains, &j);
     if (status == DUO_OK) status = make_text(&j.settings, print_settings, &j);
     if (status == DUO_OK) status = check_existing(&j, summary);
-    if (status == DUO_OK && !summary->up_to_date) status = make_output(&j);
+    if (status == DUO_OK && !summary->up_to_date) status = make_output(&j, summary);
     if (status == DUO_OK) status = summarize(summary, prepare->output);
 
     free(j.sources);

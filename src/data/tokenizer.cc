@@ -250,8 +250,8 @@ duo_status training_failed(const char *message, size_t vocab_size, const char *w
     return too_small(vocab_size, std::strtoul(needed + 4, nullptr, 10), where);
 }
 
-duo_status train(duo_tokenizer **tokenizer, size_t vocab_size, data_next_line *next, void *context,
-                 const char *where)
+duo_status train(duo_tokenizer **tokenizer, size_t vocab_size, bool *too_large,
+                 data_next_line *next, void *context, const char *where)
 {
     if (vocab_size < MARKS_AND_BYTES) return too_small(vocab_size, MARKS_AND_BYTES, where);
     Lines lines(next, context);
@@ -283,6 +283,7 @@ duo_status train(duo_tokenizer **tokenizer, size_t vocab_size, data_next_line *n
     if (got == vocab_size) return DUO_OK;
     duo_tokenizer_free(*tokenizer);
     *tokenizer = nullptr;
+    *too_large = true;
     return duo_fail(DUO_EINVAL,
                     "%s: a vocabulary of %zu is too large: the text supports %zu pieces", where,
                     vocab_size, got);
@@ -314,11 +315,12 @@ void duo_tokenizer_free(duo_tokenizer *tokenizer)
     delete tokenizer;
 }
 
-duo_status data_tokenizer_train(duo_tokenizer **tokenizer, size_t vocab_size, data_next_line *next,
-                                void *context, const char *where)
+duo_status data_tokenizer_train(duo_tokenizer **tokenizer, size_t vocab_size, bool *too_large,
+                                data_next_line *next, void *context, const char *where)
 {
     *tokenizer = nullptr;
-    return guarded([&] { return train(tokenizer, vocab_size, next, context, where); });
+    *too_large = false;
+    return guarded([&] { return train(tokenizer, vocab_size, too_large, next, context, where); });
 }
 
 size_t duo_tokenizer_vocab_size(const duo_tokenizer *tokenizer)
