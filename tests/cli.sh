@@ -107,6 +107,10 @@ expect 1 "duo: bad.jsonl:1: not JSON: premature end of input near '\"no end' at 
 prepare --input lines.jsonl --vocab-size 99999 >out 2>err
 grep -q '^duo: t.h5: a vocabulary of 99999 is too large: .*; --vocab-size N sets it$' err ||
     { cat err; failures=$((failures + 1)); }
+expect 0 '' "$duo" prepare --help
+shows 'JSON, a document per line, where the name ends in .jsonl or .json'
+echo '["body"]' >list.json
+expect 1 'duo: list.json:1: not a JSON object' prepare --input list.json
 prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
     { cat err; failures=$((failures + 1)); }
 shows 't.h5: written'

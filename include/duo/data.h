@@ -55,8 +55,8 @@ const char *duo_tokenizer_piece(const duo_tokenizer *tokenizer, int32_t id);
 
 /* ---------------------------------------------------------------- preparing */
 
-/** One domain of text: plain text files (one document each) and JSONL files (one document a line).
- */
+/** One domain of text: plain text files (one document each) and JSONL files (one document a line),
+ *  whose names end in .jsonl or .json, in any case. */
 typedef struct duo_source_domain {
     const char *name;          /**< letters, digits, - and _ */
     const char *const *inputs; /**< files to train on; also held out from when held_out is empty */
