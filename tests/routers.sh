@@ -237,7 +237,7 @@ said 1 'has no routers to calibrate' calibrate checkpoints/base --budget 2 --out
 said 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --output x.h5
 said 2 '--output is missing' calibrate checkpoints/plain --budget 2
 said 2 "--row: 'plain=x' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]" \
-    compare checkpoints/base --oracle held-all.h5 --budget 2 --row plain=x
+    compare checkpoints/base --oracle none.h5 --budget 2 --row plain=x
 said 2 '--row: plain:2:1 is given twice' compare checkpoints/base --oracle held-all.h5 --budget 2 \
     --row plain:2:1=checkpoints/plain --row plain:2:01=checkpoints/taught
 said 2 "--row: random:2:7=checkpoints/plain: the table has a row 'random' of its own" \

@@ -29,6 +29,7 @@ typedef struct wanted_row {
 
 typedef struct compare_run {
     const compare_options *options;
+    wanted_row *rows; /* (options->rows.n) */
     duo_checkpoint *checkpoint;
     duo_model *model;
     duo_sequences sequences, there; /* the comparison's and the oracle's */
@@ -341,54 +342,52 @@ static duo_status measure_row(compare_run *c, const wanted_row *wanted)
     return status;
 }
 
-static duo_status check_against(const compare_options *o)
+static duo_status check_against(const compare_run *c)
 {
-    if (!o->against) return DUO_OK;
-    for (size_t i = 0; i < o->rows.n; i++) {
-        const size_t n = strcspn(o->rows.text[i], ":");
-        if (strlen(o->against) == n && strncmp(o->rows.text[i], o->against, n) == 0) return DUO_OK;
-    }
-    return duo_fail(DUO_EUSAGE, "--against: no --row has the name '%s'", o->against);
+    const char *against = c->options->against;
+    if (!against) return DUO_OK;
+    for (size_t i = 0; i < c->options->rows.n; i++)
+        if (strcmp(c->rows[i].name, against) == 0) return DUO_OK;
+    return duo_fail(DUO_EUSAGE, "--against: no --row has the name '%s'", against);
 }
 
 /* Row i has a name, budget and seed of its own. */
-static duo_status check_name(const compare_run *c, const wanted_row *row, size_t i)
+static duo_status check_name(const compare_run *c, size_t i)
 {
     static const char *const taken[] = {"random",     "best fixed", "oracle",
                                         "label-free", "all-big",    "all-small"};
-    const duo_list *rows = &c->options->rows;
-    wanted_row other;
+    const wanted_row *row = &c->rows[i];
     for (size_t k = 0; k < sizeof taken / sizeof *taken; k++)
         if (strcmp(row->name, taken[k]) == 0)
             return duo_fail(DUO_EUSAGE, "--row: %s: the table has a row '%s' of its own",
-                            rows->text[i], row->name);
-    for (size_t k = 0; k < i; k++) {
-        read_row(&other, rows->text[k], c->table.L);
-        if (strcmp(row->name, other.name) == 0 && row->big == other.big && row->seed == other.seed)
+                            c->options->rows.text[i], row->name);
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(row->name, c->rows[k].name) == 0 && row->big == c->rows[k].big &&
+            row->seed == c->rows[k].seed)
             return duo_fail(DUO_EUSAGE, "--row: %s:%zu:%llu is given twice", row->name, row->big,
                             (unsigned long long)row->seed);
-    }
     return DUO_OK;
+}
+
+static duo_status read_rows(compare_run *c)
+{
+    const duo_list *rows = &c->options->rows;
+    duo_status status = DUO_OK;
+    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) {
+        status = read_row(&c->rows[i], rows->text[i], c->table.L);
+        if (status == DUO_OK && !has_budget(&c->table, c->rows[i].big))
+            status = duo_fail(DUO_EUSAGE, "--row: %s: there is no --budget %zu", rows->text[i],
+                              c->rows[i].big);
+        if (status == DUO_OK) status = check_name(c, i);
+    }
+    return status == DUO_OK ? check_against(c) : status;
 }
 
 static duo_status measure_rows(compare_run *c)
 {
-    const duo_list *rows = &c->options->rows;
-    duo_status status = DUO_OK;
-    wanted_row wanted;
-    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) { /* before long work */
-        status = read_row(&wanted, rows->text[i], c->table.L);
-        if (status == DUO_OK && !has_budget(&c->table, wanted.big))
-            status = duo_fail(DUO_EUSAGE, "--row: %s: there is no --budget %zu", rows->text[i],
-                              wanted.big);
-        if (status == DUO_OK) status = check_name(c, &wanted, i);
-    }
-    if (status == DUO_OK) status = check_against(c->options);
-    if (status == DUO_OK) status = measure_yardsticks(c);
-    for (size_t i = 0; i < rows->n && status == DUO_OK; i++) {
-        read_row(&wanted, rows->text[i], c->table.L);
-        status = measure_row(c, &wanted);
-    }
+    duo_status status = measure_yardsticks(c);
+    for (size_t i = 0; i < c->options->rows.n && status == DUO_OK; i++)
+        status = measure_row(c, &c->rows[i]);
     return status;
 }
 
@@ -400,7 +399,8 @@ static duo_status create_table(compare_run *c)
     t->against = c->options->against ? c->options->against : "plain";
     t->rows = calloc(t->n_budgets + c->options->rows.n, sizeof *t->rows);
     t->fixed = calloc(4 * (t->L + 1), sizeof *t->fixed);
-    if (!t->rows || !t->fixed) return duo_fail(DUO_ENOMEM, "no memory for the table");
+    c->rows = calloc(c->options->rows.n + 1, sizeof *c->rows);
+    if (!t->rows || !t->fixed || !c->rows) return duo_fail(DUO_ENOMEM, "no memory for the table");
     t->fixed_there = t->fixed + t->L + 1;
     t->oracle = t->fixed + 2 * (t->L + 1);
     t->free = t->fixed + 3 * (t->L + 1);
@@ -418,6 +418,7 @@ static duo_status open_all(compare_run *c)
     c->table.L = c->model->params.config.n_layers;
     status = read_budgets(c);
     if (status == DUO_OK) status = create_table(c);
+    if (status == DUO_OK) status = read_rows(c);
     if (status == DUO_OK)
         status = duo_reference_read(o->oracle, c->model, duo_model_hash(c->model), &c->there,
                                     &c->reference, &c->patterns);
@@ -441,6 +442,7 @@ static void close_all(compare_run *c)
     duo_hindsight_free(&t->hindsight);
     free(t->rows);
     free(t->fixed);
+    free(c->rows);
     free(c->oracle_routes);
     duo_fixed_free(&c->patterns);
     duo_reference_free(&c->reference);
