@@ -432,14 +432,16 @@ START_TEST(results_in_a_run_folder_are_found_and_damage_there_is_told)
     put("run/eval.json", "{\"policy\":\"small\"}\n");
     put("run/broken.h5", "not ours");
     put("run/broken.json", "{\"policy\":");
+    put("run/caf\xE9.json", "{\"policy\":");
     put("run/step-00000001.h5", "a checkpoint is not opened by its content");
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     ck_assert_uint_eq(json_array_size(get(data, "studies")), 1);
     ck_assert_uint_eq(json_array_size(get(data, "measured")), 1);
     const json_t *notes = get(data, "notes");
-    ck_assert_uint_eq(json_array_size(notes), 2);
+    ck_assert_uint_eq(json_array_size(notes), 3);
     ck_assert_ptr_nonnull(strstr(json_string_value(at(notes, 0)), "run/broken.h5"));
     ck_assert_ptr_nonnull(strstr(json_string_value(at(notes, 1)), "run/broken.json"));
+    ck_assert_ptr_nonnull(strstr(json_string_value(at(notes, 2)), "run/caf\uFFFD.json"));
     json_decref(data);
 }
 END_TEST
