@@ -37,11 +37,6 @@ static inline void write_jsonl(const char *path, uint64_t first, size_t document
     ck_assert_int_eq(fclose(out), 0);
 }
 
-static inline void write_text(const char *path, const char *text)
-{
-    spill(path, text, strlen(text));
-}
-
 /* One domain "text" of one file. */
 static inline duo_status prepare_file(const char *path, size_t vocab_size)
 {

@@ -1,11 +1,9 @@
 #ifndef DUO_KERNEL_FIXTURE_H
 #define DUO_KERNEL_FIXTURE_H
 
-#include <check.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "check_fixture.h"
 #include "duo/kernels.h"
 
 /* Kernel tests run as loop tests: once for every instruction set, those of this machine. */
@@ -54,15 +52,8 @@ static inline int run_in_variants(const char *name, const TTest *const *tests, s
                                   int variants)
 {
     Suite *suite = suite_create(name);
-    TCase *all = tcase_create(name);
-    tcase_set_timeout(all, 60);
-    for (size_t i = 0; i < count; i++) tcase_add_loop_test(all, tests[i], 0, variants);
-    suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    add_case(suite, 60, tests, count, variants);
+    return run_cases(suite);
 }
 
 /** Once for each instruction set. */

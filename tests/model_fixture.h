@@ -1,10 +1,7 @@
 #ifndef DUO_MODEL_FIXTURE_H
 #define DUO_MODEL_FIXTURE_H
 
-#include <check.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "check_fixture.h"
 #include "duo/kernels.h"
 #include "duo/model.h"
 #include "random_model.h"
@@ -24,11 +21,6 @@ typedef struct fixture {
     float *loss;             /* (B, T) */
     duo_router_terms *terms; /* (B) */
 } fixture;
-
-static inline void ok(duo_status status)
-{
-    ck_assert_msg(status == DUO_OK, "status %d: %s", status, duo_message());
-}
 
 static inline void lay_out_fixture(fixture *f, duo_group_set groups, duo_arena *arena)
 {
@@ -125,20 +117,6 @@ static inline void backward(fixture *f)
     duo_pass_forward(f->pass, f->model, f->tokens, &f->routing);
     duo_pass_loss(f->pass, f->model, f->loss, &f->gradient, 1.0f);
     duo_pass_backward(f->pass, f->model, &f->routing, &f->gradient, DROUTER);
-}
-
-static inline int run_suite(const char *name, const TTest *const *tests, size_t count)
-{
-    Suite *suite = suite_create(name);
-    TCase *all = tcase_create(name);
-    tcase_set_timeout(all, 50);
-    for (size_t i = 0; i < count; i++) tcase_add_test(all, tests[i]);
-    suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 #endif

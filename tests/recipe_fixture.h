@@ -4,9 +4,7 @@
 /* What the suites of recipes share: the smallest ones, one of everything, and what is expected of
  * the reader. */
 
-#include <check.h>
-#include <string.h>
-
+#include "check_fixture.h"
 #include "duo/recipe.h"
 
 /* What a recipe must say; line 1. */
@@ -35,11 +33,7 @@ static const char *const full_recipe =
     "stage three-way { kind = router steps = 7 modules = \"big,small,skip\" target_big = 0.5\n"
     "  target_small = 0.3 target_skip = 0.2 }\n";
 
-static inline void parse(duo_recipe **recipe, const char *text)
-{
-    const duo_status status = duo_recipe_parse(recipe, text, "x.conf", NULL, 0);
-    ck_assert_msg(status == DUO_OK, "%s", duo_message());
-}
+#define parse(recipe, text) ok(duo_recipe_parse(recipe, text, "x.conf", NULL, 0))
 
 /* The message must be `want` in full, or begin with it when it ends in "...". */
 static inline void expect(duo_status status, const duo_recipe *recipe, const char *want)

@@ -38,17 +38,52 @@ static inline duo_sequences random_sequences(size_t rows, size_t positions)
     return s;
 }
 
+static inline void write_words(const char *path, uint64_t seed, uint32_t n)
+{
+    static const char *const words[] = {"river", "stone", "light", "under", "carries", "old"};
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    for (uint32_t i = 0; i < n; i++) {
+        const duo_random4 r = duo_random(seed, DUO_RNG_TEST, (duo_place){.position = i});
+        fprintf(file, "%s%s", words[r.word[0] % 6], r.word[1] % 8 ? " " : ".\n");
+    }
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/* tokens.h5 of one domain, prose, of so many words, and as many held out. */
+static inline void prepare_tokens(uint32_t words)
+{
+    const char *const train = "train.txt", *const held_out = "held_out.txt";
+    write_words(train, 0, words);
+    write_words(held_out, 1, words);
+    const duo_source_domain domain = {"prose", &train, 1, &held_out, 1};
+    const duo_prepare prepare = {.output = "tokens.h5",
+                                 .domains = &domain,
+                                 .n_domains = 1,
+                                 .vocab_size = 290,
+                                 .json_key = "text",
+                                 .seed = 1};
+    duo_prepare_summary summary;
+    ok(duo_prepare_run(&prepare, &summary));
+}
+
 /* One thread but where threads are the question: bits do not depend on them. */
-static inline fixture make_fixture(int threads, size_t rows, size_t positions)
+static inline fixture make_fixture_of(size_t layers, int threads, size_t rows, size_t positions)
 {
     fixture f = {0};
-    const duo_config config = study_config();
+    duo_config config = study_config();
+    config.n_layers = layers;
     ok(duo_kernels_start(threads));
     ok(duo_model_create(&f.model, &config));
     random_model(f.model, 11);
     f.sequences = random_sequences(rows, positions);
-    ok(duo_trace_create(&f.trace, &f.sequences, L));
+    ok(duo_trace_create(&f.trace, &f.sequences, layers));
     return f;
+}
+
+static inline fixture make_fixture(int threads, size_t rows, size_t positions)
+{
+    return make_fixture_of(L, threads, rows, positions);
 }
 
 static inline void free_fixture(fixture *f)

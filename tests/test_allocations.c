@@ -1,10 +1,9 @@
 #define _GNU_SOURCE
-#include <check.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "check_fixture.h"
 #include "duo/kernels.h"
 #include "trial.h"
 
@@ -54,11 +53,6 @@ int posix_memalign(void **block, size_t alignment, size_t size)
 void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset)
 {
     return counted((void *)syscall(SYS_mmap, at, size, protection, flags, file, offset));
-}
-
-static void ok(duo_status status)
-{
-    ck_assert_msg(status == DUO_OK, "status %d: %s", status, duo_message());
 }
 
 START_TEST(the_counter_counts)
@@ -137,15 +131,9 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const once[] = {the_counter_counts};
     Suite *suite = suite_create("allocations");
-    TCase *all = tcase_create("allocations");
-    tcase_set_timeout(all, 50);
-    tcase_add_test(all, the_counter_counts);
+    TCase *all = add_case(suite, 50, once, 1, 1);
     tcase_add_loop_test(all, a_step_allocates_nothing, DUO_STAGE_DENSE, DUO_STAGE_ROUTER + 1);
-    suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_cases(suite);
 }

@@ -20,11 +20,10 @@ static void take_back(run *r, poison p)
     duo_model_repack(r->model, DUO_ALL_GROUPS);
 }
 
-static void refused(run *r, const char *bad)
+static void bad_step(run *r, const char *bad)
 {
-    ck_assert_int_eq(duo_trainer_step(r->trainer, &r->progress, &r->report), DUO_ENUMBER);
+    refused(duo_trainer_step(r->trainer, &r->progress, &r->report), DUO_ENUMBER, bad);
     ck_assert_str_eq(r->report.bad, bad);
-    ck_assert_ptr_nonnull(strstr(duo_message(), bad));
 }
 
 /* ---------------------------------------------------------------- naming */
@@ -36,13 +35,13 @@ START_TEST(the_first_bad_tensor_is_named)
     step(&r, 1);
     ck_assert_str_eq(r.report.bad, "");
     poison p = put(&r, 1, DUO_P_BIG_UP, NAN);
-    refused(&r, "weights layers/01/big/up/weight");
+    bad_step(&r, "weights layers/01/big/up/weight");
     take_back(&r, p);
     p = put(&r, 0, DUO_P_O, -INFINITY);
-    refused(&r, "weights layers/00/attn/o/weight");
+    bad_step(&r, "weights layers/00/attn/o/weight");
     take_back(&r, p);
     p = put(&r, 0, DUO_P_FINAL_NORM, 3e38f); /* finite, but its logits are not */
-    refused(&r, "loss");
+    bad_step(&r, "loss");
     take_back(&r, p);
     step(&r, 1);
     ck_assert_str_eq(r.report.bad, "");
@@ -101,7 +100,7 @@ START_TEST(every_kernel_is_looked_at_on_demand)
             if (r.model->weights.tensors[k] == w) p = &r.model->params.table[k];
         for (size_t k = 0; k < p->count; k++) w[k] = 3e38f;
         duo_model_repack(r.model, DUO_ALL_GROUPS);
-        refused(&r, cases[i].place);
+        bad_step(&r, cases[i].place);
         memcpy(r.model->weights.block, before, r.model->weights.count * sizeof *before);
         free(before);
         duo_model_repack(r.model, DUO_ALL_GROUPS);
@@ -140,7 +139,7 @@ START_TEST(a_skipped_step_costs_its_sequences_and_nothing_else)
     float *weights = copy_of(&r.model->weights), *v = copy_of(duo_trainer_v(r.trainer));
     for (uint64_t n = 1; n <= 3; n++) {
         const poison p = put(&r, 1, DUO_P_Q, NAN);
-        refused(&r, "weights layers/01/attn/q/weight");
+        bad_step(&r, "weights layers/01/attn/q/weight");
         take_back(&r, p);
         duo_trainer_skip(r.trainer, &r.progress);
         ck_assert_uint_eq(r.progress.bad, n);

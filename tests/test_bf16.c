@@ -21,7 +21,7 @@ static bool start_tile(int tile, int threads)
     if (!start_isa(DUO_ISA_AVX512, threads)) return false;
     const duo_tile *emulated =
         tile == EMULATED_AMX ? &duo_tile_amx_emulated : &duo_tile_bf16_emulated;
-    ck_assert_int_eq(duo_matmul_start(&duo_tile_avx512, emulated, threads), DUO_OK);
+    ok(duo_matmul_start(&duo_tile_avx512, emulated, threads));
     return true;
 #else
     return false;
@@ -175,22 +175,17 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        products_match_plain_loops,
+        threads_and_packed_forms_do_not_change_bits,
+        rows_together_have_the_bits_of_rows_alone,
+        only_operands_are_rounded,
+        infinities_and_nan_reach_the_output,
+        rows_between_are_not_read,
+    };
+    const TTest *const once[] = {rounding_is_to_nearest_even};
     Suite *suite = suite_create("bf16");
-    TCase *all = tcase_create("tiles"), *once = tcase_create("rounding");
-    tcase_set_timeout(all, 50.0);
-    tcase_add_loop_test(all, products_match_plain_loops, 0, ALL_TILES);
-    tcase_add_loop_test(all, threads_and_packed_forms_do_not_change_bits, 0, ALL_TILES);
-    tcase_add_loop_test(all, rows_together_have_the_bits_of_rows_alone, 0, ALL_TILES);
-    tcase_add_loop_test(all, only_operands_are_rounded, 0, ALL_TILES);
-    tcase_add_loop_test(all, infinities_and_nan_reach_the_output, 0, ALL_TILES);
-    tcase_add_loop_test(all, rows_between_are_not_read, 0, ALL_TILES);
-    tcase_add_loop_test(once, emulation_is_exact, 0, 2);
-    tcase_add_test(once, rounding_is_to_nearest_even);
-    suite_add_tcase(suite, all);
-    suite_add_tcase(suite, once);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    add_case(suite, 50, tests, sizeof tests / sizeof *tests, ALL_TILES);
+    tcase_add_loop_test(add_case(suite, 4, once, 1, 1), emulation_is_exact, 0, 2);
+    return run_cases(suite);
 }

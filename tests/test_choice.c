@@ -11,35 +11,12 @@ typedef struct setting {
     duo_policy big;
 } setting;
 
-static void write_text(const char *path, uint64_t seed)
-{
-    static const char *const words[] = {"river", "stone", "light", "under", "carries", "old"};
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    for (uint32_t i = 0; i < 6000; i++) {
-        const duo_random4 r = duo_random(seed, DUO_RNG_TEST, (duo_place){.position = i});
-        fprintf(file, "%s%s", words[r.word[0] % 6], r.word[1] % 8 ? " " : ".\n");
-    }
-    ck_assert_int_eq(fclose(file), 0);
-}
-
 static setting make_setting(void)
 {
-    const char *const train = "train.txt", *const held_out = "held_out.txt";
     setting s = {0};
     duo_config config = study_config();
-    write_text(train, 0);
-    write_text(held_out, 1);
-    const duo_source_domain domain = {"prose", &train, 1, &held_out, 1};
-    const duo_prepare prepare = {.output = "tokens.h5",
-                                 .domains = &domain,
-                                 .n_domains = 1,
-                                 .vocab_size = 290,
-                                 .json_key = "text",
-                                 .seed = 1};
-    duo_prepare_summary summary;
     ok(duo_kernels_start(1));
-    ok(duo_prepare_run(&prepare, &summary));
+    prepare_tokens(6000);
     ok(duo_tokens_open(&s.tokens, "tokens.h5"));
     ok(duo_tokenizer_open(&s.tokenizer, "tokens.h5"));
     config.vocab_size = duo_tokenizer_vocab_size(s.tokenizer);
@@ -55,11 +32,6 @@ static void free_setting(setting *s)
     duo_tokenizer_free(s->tokenizer);
     duo_tokens_close(s->tokens);
     duo_kernels_stop();
-}
-
-static void write_file(const char *path, const char *text)
-{
-    spill(path, text, strlen(text));
 }
 
 /* Summed log-likelihood of what stands behind the context in a text, by one
@@ -116,7 +88,7 @@ START_TEST(scores_are_those_of_whole_texts)
                  "{\"context\": \"old river\", \"choices\": [\"%s\", \"%s\", \"%s\"], "
                  "\"answer\": %zu}\n",
                  choices[0], choices[1], choices[2], told);
-        write_file("choices.jsonl", line);
+        write_text("choices.jsonl", line);
         ok(duo_choices_read(&set, "choices.jsonl"));
         ok(duo_choices_score(&result, scores, &set, s.model, s.tokenizer, &s.big, 1, 2, NULL,
                              NULL));
@@ -140,7 +112,7 @@ END_TEST
 START_TEST(all_forms_of_a_line_are_read)
 {
     duo_choice_set set;
-    write_file(
+    write_text(
         "forms.jsonl",
         "{\"context\": \"a\", \"choices\": [\"b\", \" c\"], \"answer\": 1}\n\n"
         "{\"ctx\": \"a\", \"endings\": [\"b\", \"c\", \"d\"], \"label\": \"2\", \"ind\": 4}\n"
@@ -209,11 +181,11 @@ START_TEST(lines_of_no_form_are_named)
         snprintf(text, sizeof text,
                  "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}\n%s\n",
                  bad[i].line);
-        write_file("bad.jsonl", text);
+        write_text("bad.jsonl", text);
         refused(duo_choices_read(&set, "bad.jsonl"), DUO_EINVAL, bad[i].part);
         refused(DUO_EINVAL, DUO_EINVAL, "bad.jsonl:2: ");
     }
-    write_file("bad.jsonl", "\n");
+    write_text("bad.jsonl", "\n");
     refused(duo_choices_read(&set, "bad.jsonl"), DUO_EINVAL, "bad.jsonl: holds no item");
     refused(duo_choices_read(&set, "none.jsonl"), DUO_EIO, "none.jsonl: cannot open");
 }
@@ -227,7 +199,7 @@ START_TEST(long_contexts_are_cut_and_long_choices_refused)
     duo_choice_result result;
     for (int i = 0; i < 200; i++) strcat(text, " river");
     strcat(text, "\", \"choices\": [\" stone\", \" light\"], \"answer\": 0}\n");
-    write_file("long.jsonl", text);
+    write_text("long.jsonl", text);
     ok(duo_choices_read(&set, "long.jsonl"));
     ok(duo_choices_score(&result, NULL, &set, s.model, s.tokenizer, &s.big, 1, 2, NULL, NULL));
     ck_assert_uint_eq(result.cut, 1);
@@ -235,7 +207,7 @@ START_TEST(long_contexts_are_cut_and_long_choices_refused)
     for (int i = 0; i < 200; i++) strcat(choice, " river");
     snprintf(text, sizeof text,
              "{\"context\": \"old\", \"choices\": [\" stone\", \"%s\"], \"answer\": 0}\n", choice);
-    write_file("long.jsonl", text);
+    write_text("long.jsonl", text);
     ok(duo_choices_read(&set, "long.jsonl"));
     refused(duo_choices_score(&result, NULL, &set, s.model, s.tokenizer, &s.big, 1, 2, NULL, NULL),
             DUO_EINVAL, "tokens, the model sees 64");

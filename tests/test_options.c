@@ -1,10 +1,8 @@
-#include <check.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "check_fixture.h"
 #include "options.h"
 
 enum { ARGUMENTS_MAX = 16 };
@@ -71,16 +69,14 @@ static duo_status run(const char *line, bool *help)
 static void accept(const char *line)
 {
     bool help = true;
-    const duo_status status = run(line, &help);
-    ck_assert_msg(status == DUO_OK, "%s", duo_message());
+    ok(run(line, &help));
     ck_assert(!help);
 }
 
 static void refuse(const char *line, const char *want)
 {
     bool help = true;
-    ck_assert_int_eq(run(line, &help), DUO_EUSAGE);
-    ck_assert_str_eq(duo_message(), want);
+    refused_as(run(line, &help), DUO_EUSAGE, want);
 }
 
 START_TEST(values_not_given_are_left_alone)
@@ -180,7 +176,7 @@ START_TEST(help_comes_before_mistakes)
     const ssize_t bytes = pread(into, text, sizeof text - 1, 0);
     close(into);
     unlink(path);
-    ck_assert_int_eq(status, DUO_OK);
+    ok(status);
     ck_assert(help);
     ck_assert_int_gt(bytes, 0);
     ck_assert_str_eq(text, "usage: duo eval FILE [MORE...] [OPTION]...\n"
@@ -238,32 +234,28 @@ START_TEST(one_argument_too_many_is_named)
     char name[] = "seal", a[] = "a", b[] = "b";
     char *argv[] = {name, a, b};
     bool help = false;
-    ck_assert_int_eq(duo_options_parse(&narrow, 3, argv, &help), DUO_EUSAGE);
-    ck_assert_str_eq(duo_message(), "b: one argument too many; see duo seal --help");
+    refused_as(duo_options_parse(&narrow, 3, argv, &help), DUO_EUSAGE,
+               "b: one argument too many; see duo seal --help");
 }
 END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        values_not_given_are_left_alone,
+        both_forms_are_read,
+        value_may_be_empty_or_hold_an_equals_sign,
+        last_value_wins,
+        list_ends_at_the_next_option,
+        lists_are_kept_apart,
+        two_dashes_end_the_options,
+        a_dash_is_a_file,
+        help_comes_before_mistakes,
+        one_argument_too_many_is_named,
+    };
     Suite *suite = suite_create("options");
-    TCase *reading = tcase_create("reading");
-    tcase_add_checked_fixture(reading, reset, release);
-    tcase_add_test(reading, values_not_given_are_left_alone);
-    tcase_add_test(reading, both_forms_are_read);
-    tcase_add_test(reading, value_may_be_empty_or_hold_an_equals_sign);
-    tcase_add_test(reading, last_value_wins);
-    tcase_add_test(reading, list_ends_at_the_next_option);
-    tcase_add_test(reading, lists_are_kept_apart);
-    tcase_add_test(reading, two_dashes_end_the_options);
-    tcase_add_test(reading, a_dash_is_a_file);
-    tcase_add_test(reading, help_comes_before_mistakes);
-    tcase_add_loop_test(reading, mistake_is_named, 0, (int)(sizeof mistakes / sizeof *mistakes));
-    tcase_add_test(reading, one_argument_too_many_is_named);
-    suite_add_tcase(suite, reading);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    TCase *all = add_case(suite, 4, tests, sizeof tests / sizeof *tests, 1);
+    tcase_add_checked_fixture(all, reset, release);
+    tcase_add_loop_test(all, mistake_is_named, 0, (int)(sizeof mistakes / sizeof *mistakes));
+    return run_cases(suite);
 }

@@ -1,8 +1,5 @@
-#include <check.h>
 #include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "duo/rng.h"
 #include "recipe_fixture.h"
@@ -126,7 +123,7 @@ START_TEST(floats_come_back_to_the_last_bit)
         snprintf(override, sizeof override, "stage.duo.lr=%.17g",
                  duo_uniform(r.word[0]) * (i % 2 ? 1e-9 : 1));
         duo_recipe *first = NULL, *second = NULL;
-        ck_assert_int_eq(duo_recipe_parse(&first, full_recipe, "x.conf", overrides, 1), DUO_OK);
+        ok(duo_recipe_parse(&first, full_recipe, "x.conf", overrides, 1));
         char *text = duo_recipe_text(first);
         parse(&second, text);
         ck_assert_mem_eq(&first->stages[1].lr, &second->stages[1].lr, sizeof(double));
@@ -213,9 +210,8 @@ START_TEST(overrides_reach_every_section)
                                      "stage.router.target_big=0.5",
                                      "stage.three-way.target_big=none"};
     duo_recipe *recipe = NULL;
-    ck_assert_int_eq(duo_recipe_parse(&recipe, full_recipe, "x.conf", overrides,
-                                      sizeof overrides / sizeof *overrides),
-                     DUO_OK);
+    ok(duo_recipe_parse(&recipe, full_recipe, "x.conf", overrides,
+                        sizeof overrides / sizeof *overrides));
     ck_assert_uint_eq(recipe->seed, 8);
     ck_assert_str_eq(recipe->name, "other");
     ck_assert_uint_eq(recipe->model.d_small, 32);
@@ -234,7 +230,7 @@ START_TEST(budget_overrides_the_target_of_a_resolved_recipe)
     duo_recipe *first = NULL, *second = NULL;
     parse(&first, full_recipe);
     char *text = duo_recipe_text(first);
-    ck_assert_int_eq(duo_recipe_parse(&second, text, "x.conf", overrides, 1), DUO_OK);
+    ok(duo_recipe_parse(&second, text, "x.conf", overrides, 1));
     ck_assert_double_eq(second->stages[3].target[DUO_BIG], 0.25);
     free(text);
     duo_recipe_free(first);
@@ -248,7 +244,7 @@ START_TEST(overrides_can_stand_for_a_section)
         "model.n_layers=2", "model.d_model=8", "model.n_heads=2", "model.d_big=8",
         "model.d_small=2",  "model.max_seq=4", "name=x"};
     duo_recipe *recipe = NULL;
-    ck_assert_int_eq(duo_recipe_parse(&recipe, "", "x.conf", overrides, 7), DUO_OK);
+    ok(duo_recipe_parse(&recipe, "", "x.conf", overrides, 7));
     ck_assert_uint_eq(recipe->model.n_layers, 2);
     ck_assert_uint_eq(recipe->n_stages, 0);
     duo_recipe_free(recipe);
@@ -363,30 +359,24 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        defaults_are_filled_in,
+        every_value_is_read,
+        text_gives_the_recipe_back,
+        floats_come_back_to_the_last_bit,
+        keys_of_routers,
+        large_numbers_are_written_without_a_plus,
+        overrides_reach_every_section,
+        budget_overrides_the_target_of_a_resolved_recipe,
+        overrides_can_stand_for_a_section,
+        wrong_override_is_named,
+    };
+    const TTest *const many[] = {
+        recipes_of_the_project_are_read,
+        no_edit_crashes_the_reader,
+    };
     Suite *suite = suite_create("recipe");
-    TCase *values = tcase_create("values");
-    tcase_add_test(values, defaults_are_filled_in);
-    tcase_add_test(values, every_value_is_read);
-    tcase_add_test(values, text_gives_the_recipe_back);
-    tcase_add_test(values, floats_come_back_to_the_last_bit);
-    tcase_add_test(values, keys_of_routers);
-    tcase_add_test(values, large_numbers_are_written_without_a_plus);
-    suite_add_tcase(suite, values);
-    TCase *overrides = tcase_create("overrides");
-    tcase_add_test(overrides, overrides_reach_every_section);
-    tcase_add_test(overrides, budget_overrides_the_target_of_a_resolved_recipe);
-    tcase_add_test(overrides, overrides_can_stand_for_a_section);
-    tcase_add_test(overrides, wrong_override_is_named);
-    suite_add_tcase(suite, overrides);
-    TCase *many = tcase_create("many");
-    tcase_set_timeout(many, 40);
-    tcase_add_test(many, recipes_of_the_project_are_read);
-    tcase_add_test(many, no_edit_crashes_the_reader);
-    suite_add_tcase(suite, many);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    add_case(suite, 4, tests, sizeof tests / sizeof *tests, 1);
+    add_case(suite, 40, many, sizeof many / sizeof *many, 1);
+    return run_cases(suite);
 }

@@ -1,5 +1,3 @@
-#include <check.h>
-
 #include "recipe_fixture.h"
 
 static const struct {
@@ -158,28 +156,24 @@ END_TEST
 START_TEST(files_that_are_no_recipes_are_refused)
 {
     duo_recipe *recipe = NULL;
-    ck_assert_int_eq(duo_recipe_load(&recipe, "no-such.conf", NULL, 0), DUO_EIO);
-    ck_assert_str_eq(duo_message(), "no-such.conf: No such file or directory");
+    refused_as(duo_recipe_load(&recipe, "no-such.conf", NULL, 0), DUO_EIO,
+               "no-such.conf: No such file or directory");
     ck_assert_int_eq(duo_recipe_load(&recipe, "/", NULL, 0), DUO_EIO);
-    ck_assert_int_eq(duo_recipe_load(&recipe, "/proc/self/cmdline", NULL, 0), DUO_EINVAL);
-    ck_assert_str_eq(duo_message(), "/proc/self/cmdline: not a recipe: not text");
+    refused_as(duo_recipe_load(&recipe, "/proc/self/cmdline", NULL, 0), DUO_EINVAL,
+               "/proc/self/cmdline: not a recipe: not text");
     ck_assert_ptr_null(recipe);
 }
 END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        a_recipe_reads_well_after_a_broken_one,
+        files_that_are_no_recipes_are_refused,
+    };
     Suite *suite = suite_create("recipe mistakes");
-    TCase *refusals = tcase_create("refusals");
-    tcase_add_loop_test(refusals, mistake_is_named_with_its_line, 0,
+    TCase *all = add_case(suite, 4, tests, sizeof tests / sizeof *tests, 1);
+    tcase_add_loop_test(all, mistake_is_named_with_its_line, 0,
                         (int)(sizeof mistakes / sizeof *mistakes));
-    tcase_add_test(refusals, a_recipe_reads_well_after_a_broken_one);
-    tcase_add_test(refusals, files_that_are_no_recipes_are_refused);
-    suite_add_tcase(suite, refusals);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_cases(suite);
 }

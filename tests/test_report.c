@@ -1,13 +1,11 @@
-#include <check.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check_fixture.h"
 #include "duo/report.h"
 #include "duo/result.h"
 
@@ -15,71 +13,31 @@
 
 enum { R = 2, T = 3, L = 2, BUDGETS = L + 1 };
 
-static char folder[64];
-
-static void enter_folder(void)
+static void make_run(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/duo-report-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
     ck_assert_int_eq(mkdir("run", 0777), 0);
 }
 
-static void leave_folder(void)
+static size_t page_bytes(void)
 {
-    char command[96];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    ck_assert_int_eq(chdir("/"), 0);
-    ck_assert_int_eq(system(command), 0);
-}
-
-static void put(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fputs(text, file);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static void ok(duo_status status)
-{
-    ck_assert_msg(status == DUO_OK, "status %d: %s", status, duo_message());
-}
-
-static void refused(duo_status status, duo_status expected, const char *part)
-{
-    ck_assert_int_eq(status, expected);
-    ck_assert_msg(strstr(duo_message(), part) != NULL, "'%s' does not say '%s'", duo_message(),
-                  part);
-}
-
-static char *read_page(size_t *bytes)
-{
-    static const size_t room = 8 << 20;
-    char *page = malloc(room);
-    FILE *file = fopen("report.html", "r");
-    ck_assert_ptr_nonnull(page);
-    ck_assert_ptr_nonnull(file);
-    *bytes = fread(page, 1, room - 1, file);
-    page[*bytes] = '\0';
-    fclose(file);
-    return page;
+    struct stat page;
+    ck_assert_int_eq(stat("report.html", &page), 0);
+    return (size_t)page.st_size;
 }
 
 /* The caller frees. */
 static char *data_block(void)
 {
     static const char mark[] = "id=\"data\">";
-    size_t bytes = 0;
-    char *page = read_page(&bytes);
-    char *begin = strstr(page, mark);
+    blob page = slurp("report.html");
+    char *begin = strstr((char *)page.data, mark);
     ck_assert_ptr_nonnull(begin);
     begin += sizeof mark - 1;
     char *end = strstr(begin, "</script>");
     ck_assert_ptr_nonnull(end);
     char *block = strndup(begin, (size_t)(end - begin));
     ck_assert_ptr_nonnull(block);
-    free(page);
+    free(page.data);
     return block;
 }
 
@@ -87,7 +45,7 @@ static json_t *write_and_read(const char *const *runs, size_t n_runs, const char
                               size_t n_results)
 {
     json_error_t error;
-    put("chart.js", "/* lines */");
+    write_text("chart.js", "/* lines */");
     ok(duo_report_write("report.html", &(duo_report_input){.runs = runs,
                                                            .n_runs = n_runs,
                                                            .results = results,
@@ -125,9 +83,10 @@ static double number(const json_t *object, const char *key)
 
 START_TEST(metrics_of_a_run_that_is_being_written)
 {
-    put("run/metrics.jsonl", "{\"step\":1,\"stage\":\"duo\",\"loss\":8.25,\"lr\":1e-05}\n"
-                             "{\"step\":2,\"stage\":\"duo\",\"loss\":7.5,\"val_loss\":7.125}\n"
-                             "{\"step\":3,\"stage\":\"du");
+    write_text("run/metrics.jsonl",
+               "{\"step\":1,\"stage\":\"duo\",\"loss\":8.25,\"lr\":1e-05}\n"
+               "{\"step\":2,\"stage\":\"duo\",\"loss\":7.5,\"val_loss\":7.125}\n"
+               "{\"step\":3,\"stage\":\"du");
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     const json_t *run = at(get(data, "runs"), 0), *log = get(run, "log");
     ck_assert_str_eq(json_string_value(get(run, "name")), "run");
@@ -153,15 +112,14 @@ START_TEST(a_long_log_is_thinned_and_keeps_held_out_losses)
                      0);
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     const json_t *run = at(get(data, "runs"), 0), *log = get(run, "log");
-    size_t held_out = 0, bytes = 0;
+    size_t held_out = 0;
     for (size_t i = 0; i < json_array_size(log); i++)
         held_out += json_object_get(at(log, i), "val_loss") != NULL;
     ck_assert_uint_eq(held_out, LINES / EVERY);
     ck_assert_double_gt(number(run, "log_stride"), 1);
     ck_assert_uint_gt(json_array_size(log), 1000);
     ck_assert_double_eq(number(at(log, 0), "step"), 1);
-    free(read_page(&bytes));
-    ck_assert_uint_lt(bytes, 2500000);
+    ck_assert_uint_lt(page_bytes(), 2500000);
     json_decref(data);
 }
 END_TEST
@@ -170,7 +128,7 @@ START_TEST(nothing_in_a_text_ends_the_data)
 {
     static const char recipe[] = "name = tiny # </script><script>x</script> <!-- & \"q\" \\ \t"
                                  "\xe2\x80\xa8 \xe2\x80\xae \xff\xc0\x80\xed\xa0\x80 \x7f end\n";
-    put("run/recipe.conf", recipe);
+    write_text("run/recipe.conf", recipe);
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     const char *text = json_string_value(get(at(get(data, "runs"), 0), "recipe"));
     ck_assert_ptr_nonnull(strstr(text, "# </script><script>x</script> <!-- & \"q\" \\ \t"));
@@ -191,9 +149,9 @@ START_TEST(no_checkpoint_is_read_to_see_whether_its_run_is_finished)
 {
     const duo_report_input input = {.runs = one_run, .n_runs = 1};
     struct inotify_event opened;
-    put("run/recipe.conf", "name = tiny\n");
-    put("run/metrics.jsonl", "{\"step\":1,\"loss\":1}\n");
-    put("run/latest", "a checkpoint");
+    write_text("run/recipe.conf", "name = tiny\n");
+    write_text("run/metrics.jsonl", "{\"step\":1,\"loss\":1}\n");
+    write_text("run/latest", "a checkpoint");
     const int watch = inotify_init1(IN_NONBLOCK);
     ck_assert_int_ge(inotify_add_watch(watch, "run/latest", IN_OPEN), 0);
     duo_report_finished(&input);
@@ -205,14 +163,14 @@ END_TEST
 START_TEST(a_run_is_finished_at_the_last_step_of_its_recipe)
 {
     const duo_report_input input = {.runs = one_run, .n_runs = 1};
-    put("run/recipe.conf",
-        "name = tiny\nmodel { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 "
-        "max_seq = 24 vocab_size = 99 }\nstage duo { steps = 3 batch_size = 1 }\n"
-        "stage router { steps = 2 batch_size = 1 budget = 1 }\n");
+    write_text("run/recipe.conf",
+               "name = tiny\nmodel { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 "
+               "max_seq = 24 vocab_size = 99 }\nstage duo { steps = 3 batch_size = 1 }\n"
+               "stage router { steps = 2 batch_size = 1 budget = 1 }\n");
     ck_assert(!duo_report_finished(&input));
-    put("run/metrics.jsonl", "{\"step\":4,\"loss\":1}\n{\"step\":5,\"lo");
+    write_text("run/metrics.jsonl", "{\"step\":4,\"loss\":1}\n{\"step\":5,\"lo");
     ck_assert(!duo_report_finished(&input));
-    put("run/metrics.jsonl", "{\"step\":4,\"loss\":1}\n{\"step\":5,\"loss\":1}\n");
+    write_text("run/metrics.jsonl", "{\"step\":4,\"loss\":1}\n{\"step\":5,\"loss\":1}\n");
     ck_assert(duo_report_finished(&input));
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     const json_t *run = at(get(data, "runs"), 0);
@@ -359,9 +317,7 @@ START_TEST(a_study_of_many_policies_stays_small)
                  columns = (double)json_array_size(at(get(map, "big"), 0));
     ck_assert_double_gt(per, 1);
     ck_assert(per * columns >= LONG && per * (columns - 1) < LONG);
-    size_t bytes = 0;
-    free(read_page(&bytes));
-    ck_assert_uint_lt(bytes, 4500000);
+    ck_assert_uint_lt(page_bytes(), 4500000);
     json_decref(data);
 }
 END_TEST
@@ -414,8 +370,10 @@ END_TEST
 START_TEST(json_of_other_commands_is_taken_over)
 {
     const char *const files[] = {"eval.json", "oracle.json"};
-    put("eval.json", "{\"policy\":\"small\",\"loss\":2.5}\n{\"policy\":\"big\",\"loss\":2}\n");
-    put("oracle.json", "{\"layers\":2,\n\"policies\":[\n{\"policy\":\"oracle\",\"big\":1}]}\n");
+    write_text("eval.json",
+               "{\"policy\":\"small\",\"loss\":2.5}\n{\"policy\":\"big\",\"loss\":2}\n");
+    write_text("oracle.json",
+               "{\"layers\":2,\n\"policies\":[\n{\"policy\":\"oracle\",\"big\":1}]}\n");
     json_t *data = write_and_read(NULL, 0, files, 2);
     const json_t *measured = get(data, "measured");
     ck_assert_uint_eq(json_array_size(measured), 3);
@@ -427,13 +385,13 @@ END_TEST
 
 START_TEST(results_in_a_run_folder_are_found_and_damage_there_is_told)
 {
-    put("run/metrics.jsonl", "{\"step\":1}\n");
+    write_text("run/metrics.jsonl", "{\"step\":1}\n");
     write_results("run/oracle-1.h5", 1, 1);
-    put("run/eval.json", "{\"policy\":\"small\"}\n");
-    put("run/broken.h5", "not ours");
-    put("run/broken.json", "{\"policy\":");
-    put("run/caf\xE9.json", "{\"policy\":");
-    put("run/step-00000001.h5", "a checkpoint is not opened by its content");
+    write_text("run/eval.json", "{\"policy\":\"small\"}\n");
+    write_text("run/broken.h5", "not ours");
+    write_text("run/broken.json", "{\"policy\":");
+    write_text("run/caf\xE9.json", "{\"policy\":");
+    write_text("run/step-00000001.h5", "a checkpoint is not opened by its content");
     json_t *data = write_and_read(one_run, 1, NULL, 0);
     ck_assert_uint_eq(json_array_size(get(data, "studies")), 1);
     ck_assert_uint_eq(json_array_size(get(data, "measured")), 1);
@@ -452,12 +410,12 @@ START_TEST(what_cannot_be_shown_is_named)
 {
     const char *const missing[] = {"gone"}, *const broken[] = {"broken.h5"};
     duo_report_input input = {.runs = missing, .n_runs = 1, .chart_js = "chart.js"};
-    put("chart.js", "/* lines */");
-    put("broken.h5", "not ours");
+    write_text("chart.js", "/* lines */");
+    write_text("broken.h5", "not ours");
     refused(duo_report_write("report.html", &input), DUO_EIO, "gone: No such file");
     input.runs = one_run;
     refused(duo_report_write("report.html", &input), DUO_EINVAL, "run: no run folder");
-    put("run/metrics.jsonl", "");
+    write_text("run/metrics.jsonl", "");
     input.results = broken;
     input.n_results = 1;
     refused(duo_report_write("report.html", &input), DUO_EDATA, "broken.h5");
@@ -465,7 +423,7 @@ START_TEST(what_cannot_be_shown_is_named)
     refused(duo_report_write("nowhere/report.html", &input), DUO_EIO, "nowhere/report.html: ");
     input.chart_js = "gone.js";
     refused(duo_report_write("report.html", &input), DUO_EIO, "apt-get install libjs-chart.js");
-    put("chart.js", "'</script>'");
+    write_text("chart.js", "'</script>'");
     input.chart_js = "chart.js";
     refused(duo_report_write("report.html", &input), DUO_EDATA, "chart.js: would end");
     ck_assert_int_ne(access("report.html", F_OK), 0);
@@ -476,20 +434,17 @@ END_TEST
 START_TEST(the_old_page_stays_when_the_new_one_fails)
 {
     duo_report_input input = {.runs = one_run, .n_runs = 1, .chart_js = "gone.js"};
-    put("run/metrics.jsonl", "");
-    put("report.html", "old");
+    write_text("run/metrics.jsonl", "");
+    write_text("report.html", "old");
     ck_assert_int_ne(duo_report_write("report.html", &input), DUO_OK);
-    size_t bytes = 0;
-    char *page = read_page(&bytes);
-    ck_assert_str_eq(page, "old");
-    free(page);
+    file_says("report.html", "old");
 }
 END_TEST
 
 START_TEST(figures_need_a_browser_and_a_page)
 {
     size_t n = 0;
-    put("report.html", "<p>no figures</p>");
+    write_text("report.html", "<p>no figures</p>");
     refused(duo_report_figures("report.html", "png", "./no-such-browser", NULL, &n), DUO_EIO,
             "./no-such-browser: ");
     refused(duo_report_figures("report.html", "png", "true", NULL, &n), DUO_EDATA,
@@ -504,28 +459,25 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        metrics_of_a_run_that_is_being_written,
+        a_long_log_is_thinned_and_keeps_held_out_losses,
+        nothing_in_a_text_ends_the_data,
+        no_checkpoint_is_read_to_see_whether_its_run_is_finished,
+        a_run_is_finished_at_the_last_step_of_its_recipe,
+        a_study_holds_what_was_measured,
+        files_on_the_same_tokens_of_one_model_are_one_study,
+        routers_belong_to_the_study_of_their_language_model,
+        a_study_of_many_policies_stays_small,
+        hindsight_of_a_reference_search,
+        json_of_other_commands_is_taken_over,
+        results_in_a_run_folder_are_found_and_damage_there_is_told,
+        what_cannot_be_shown_is_named,
+        the_old_page_stays_when_the_new_one_fails,
+        figures_need_a_browser_and_a_page,
+    };
     Suite *suite = suite_create("report");
-    TCase *all = tcase_create("all");
-    tcase_add_checked_fixture(all, enter_folder, leave_folder);
-    tcase_add_test(all, metrics_of_a_run_that_is_being_written);
-    tcase_add_test(all, a_long_log_is_thinned_and_keeps_held_out_losses);
-    tcase_add_test(all, nothing_in_a_text_ends_the_data);
-    tcase_add_test(all, no_checkpoint_is_read_to_see_whether_its_run_is_finished);
-    tcase_add_test(all, a_run_is_finished_at_the_last_step_of_its_recipe);
-    tcase_add_test(all, a_study_holds_what_was_measured);
-    tcase_add_test(all, files_on_the_same_tokens_of_one_model_are_one_study);
-    tcase_add_test(all, routers_belong_to_the_study_of_their_language_model);
-    tcase_add_test(all, a_study_of_many_policies_stays_small);
-    tcase_add_test(all, hindsight_of_a_reference_search);
-    tcase_add_test(all, json_of_other_commands_is_taken_over);
-    tcase_add_test(all, results_in_a_run_folder_are_found_and_damage_there_is_told);
-    tcase_add_test(all, what_cannot_be_shown_is_named);
-    tcase_add_test(all, the_old_page_stays_when_the_new_one_fails);
-    tcase_add_test(all, figures_need_a_browser_and_a_page);
-    suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    TCase *all = add_case(suite, 4, tests, sizeof tests / sizeof *tests, 1);
+    tcase_add_checked_fixture(all, make_run, NULL);
+    return run_cases(suite);
 }

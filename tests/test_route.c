@@ -195,12 +195,6 @@ START_TEST(gumbel_noise_picks_by_the_softmax)
 }
 END_TEST
 
-static void refused(duo_status status, const char *message)
-{
-    ck_assert_int_eq(status, DUO_EINVAL);
-    ck_assert_str_eq(duo_message(), message);
-}
-
 START_TEST(patterns_are_read_and_refused)
 {
     uint8_t pattern[4], routes[8];
@@ -210,11 +204,12 @@ START_TEST(patterns_are_read_and_refused)
     duo_routes_repeat(routes, 2, 4, pattern);
     ck_assert_mem_eq(routes, want, sizeof want);
     ck_assert_mem_eq(routes + 4, want, sizeof want);
-    refused(duo_routes_pattern(pattern, 4, "BSB"),
-            "pattern 'BSB' has 3 letters, the model 4 layers");
-    refused(duo_routes_pattern(pattern, 4, "BSxB"),
-            "pattern 'BSxB': letter 3 is not B (big), S (small) or - (skip)");
-    refused(duo_routes_pattern(pattern, 4, ""), "pattern '' has 0 letters, the model 4 layers");
+    refused_as(duo_routes_pattern(pattern, 4, "BSB"), DUO_EINVAL,
+               "pattern 'BSB' has 3 letters, the model 4 layers");
+    refused_as(duo_routes_pattern(pattern, 4, "BSxB"), DUO_EINVAL,
+               "pattern 'BSxB': letter 3 is not B (big), S (small) or - (skip)");
+    refused_as(duo_routes_pattern(pattern, 4, ""), DUO_EINVAL,
+               "pattern '' has 0 letters, the model 4 layers");
 }
 END_TEST
 

@@ -370,14 +370,6 @@ END_TEST
 
 /* ---------------------------------------------------------------- metrics */
 
-static void assert_log(const char *expected)
-{
-    blob log = slurp("r/metrics.jsonl");
-    log.data[log.size] = '\0';
-    ck_assert_str_eq((char *)log.data, expected);
-    free(log.data);
-}
-
 START_TEST(lines_are_rewound)
 {
     static const char lines[] = "{\"step\":9,\"x\":{\"step\":99}}\n"
@@ -397,14 +389,15 @@ START_TEST(lines_are_rewound)
     ck_assert(!exists("r/metrics.jsonl"));
     ok(duo_run_log(run, lines));
     ok(duo_run_rewind_log(run, 100));
-    assert_log(lines);
+    file_says("r/metrics.jsonl", lines);
     ok(duo_run_rewind_log(run, 10));
-    assert_log("{\"step\":9,\"x\":{\"step\":99}}\n{\"step\":10}\n");
+    file_says("r/metrics.jsonl", "{\"step\":9,\"x\":{\"step\":99}}\n{\"step\":10}\n");
     ok(duo_run_log(run, "{\"step\":11,\"x\":2}\n"));
-    assert_log("{\"step\":9,\"x\":{\"step\":99}}\n{\"step\":10}\n{\"step\":11,\"x\":2}\n");
+    file_says("r/metrics.jsonl",
+              "{\"step\":9,\"x\":{\"step\":99}}\n{\"step\":10}\n{\"step\":11,\"x\":2}\n");
     spill("r/metrics.jsonl", torn, sizeof torn - 1);
     ok(duo_run_rewind_log(run, 10));
-    assert_log("{\"step\":10,\"x\":1}\n");
+    file_says("r/metrics.jsonl", "{\"step\":10,\"x\":1}\n");
     ck_assert_int_eq(chdir("r"), 0);
     ck_assert_uint_eq(files_here(), 2); /* metrics, lock */
     ck_assert_int_eq(chdir(".."), 0);
@@ -426,10 +419,7 @@ START_TEST(texts_are_replaced_whole)
     const duo_status status = duo_run_write(run, "recipe.conf", "too long for the disk\n");
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
     refused(status, DUO_EIO, "r/recipe.conf: cannot write");
-    blob text = slurp("r/recipe.conf");
-    ck_assert_mem_eq(text.data, "new\n", 4);
-    ck_assert_uint_eq(text.size, 4);
-    free(text.data);
+    file_says("r/recipe.conf", "new\n");
     ck_assert_int_eq(chdir("r"), 0);
     ck_assert_uint_eq(files_here(), 2); /* recipe, lock */
     ck_assert_int_eq(chdir(".."), 0);

@@ -1,9 +1,8 @@
 #include "sample.h"
 
-#include <check.h>
 #include <math.h>
-#include <stdlib.h>
 
+#include "check_fixture.h"
 #include "duo/rng.h"
 
 enum { MOST = 4096 };
@@ -144,19 +143,16 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        draws_follow_the_softmax,
+        top_k_keeps_the_k_best,
+        both_cuts_agree_with_sorting_everything,
+        top_p_is_the_smallest_set_that_reaches_it,
+        ties_go_to_the_lower_id,
+        numbers_that_are_none_are_refused,
+        the_ends_of_u_are_in_range,
+    };
     Suite *suite = suite_create("sample");
-    TCase *tests = tcase_create("sample");
-    tcase_add_test(tests, draws_follow_the_softmax);
-    tcase_add_test(tests, top_k_keeps_the_k_best);
-    tcase_add_test(tests, both_cuts_agree_with_sorting_everything);
-    tcase_add_test(tests, top_p_is_the_smallest_set_that_reaches_it);
-    tcase_add_test(tests, ties_go_to_the_lower_id);
-    tcase_add_test(tests, numbers_that_are_none_are_refused);
-    tcase_add_test(tests, the_ends_of_u_are_in_range);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    add_case(suite, 4, tests, sizeof tests / sizeof *tests, 1);
+    return run_cases(suite);
 }

@@ -10,19 +10,6 @@ static const uint8_t all_big[DEEP] = {2, 2, 2, 2, 2, 2};
 static const char *const budgets[] = {"none", "3", "2..4", "skip:2", "flops:3000..6000"};
 enum { BUDGETS = sizeof budgets / sizeof *budgets };
 
-static fixture make_deep(int threads, size_t rows, size_t positions)
-{
-    fixture f = {0};
-    duo_config config = study_config();
-    config.n_layers = DEEP;
-    ok(duo_kernels_start(threads));
-    ok(duo_model_create(&f.model, &config));
-    random_model(f.model, 11);
-    f.sequences = random_sequences(rows, positions);
-    ok(duo_trace_create(&f.trace, &f.sequences, DEEP));
-    return f;
-}
-
 static duo_search_setting make_setting(duo_search_method method, size_t width, const char *budget)
 {
     duo_search_setting setting = {.modules = ALL_MODULES, .method = method, .width = width};
@@ -67,7 +54,7 @@ static double regret(const fixture *f, const duo_search_setting *a, const duo_se
 
 START_TEST(a_beam_of_all_routes_is_exact)
 {
-    fixture f = make_deep(1, 2, 4);
+    fixture f = make_fixture_of(DEEP, 1, 2, 4);
     for (size_t i = 0; i < BUDGETS; i++)
         for (int goal = DUO_GOAL_TARGET; goal <= DUO_GOAL_LABEL_FREE; goal++) {
             duo_search_setting beam = make_setting(DUO_SEARCH_BEAM, ROUTES, budgets[i]);
@@ -82,7 +69,7 @@ END_TEST
 /* On random weights, where a state says little about the final one, losses spread by about 1. */
 START_TEST(narrower_beams_lose_little)
 {
-    fixture f = make_deep(1, 60, 1);
+    fixture f = make_fixture_of(DEEP, 1, 60, 1);
     for (size_t i = 0; i < BUDGETS; i++) {
         const duo_search_setting exact = make_setting(DUO_SEARCH_EXACT, 0, budgets[i]);
         double lost[4];
@@ -110,7 +97,7 @@ static double naive_loss_of(naive *n, const int32_t *tokens, const uint8_t *rout
 START_TEST(a_greedy_search_ends_where_no_step_helps)
 {
     enum { TOKENS = 12 };
-    fixture f = make_deep(1, TOKENS, 1);
+    fixture f = make_fixture_of(DEEP, 1, TOKENS, 1);
     naive n;
     ok(naive_create(&n, f.model, 1));
     for (size_t i = 0; i < BUDGETS; i++) {
@@ -141,7 +128,7 @@ END_TEST
 
 START_TEST(more_starts_are_never_worse)
 {
-    fixture f = make_deep(1, 60, 1);
+    fixture f = make_fixture_of(DEEP, 1, 60, 1);
     for (size_t i = 0; i < BUDGETS; i++) {
         const duo_search_setting exact = make_setting(DUO_SEARCH_EXACT, 0, budgets[i]);
         const duo_search_setting one = make_setting(DUO_SEARCH_GREEDY, 1, budgets[i]);
@@ -159,7 +146,7 @@ START_TEST(slices_and_threads_do_not_change_a_bit)
     const duo_search_method methods[] = {DUO_SEARCH_BEAM, DUO_SEARCH_GREEDY};
     for (size_t i = 0; i < 2; i++)
         for (size_t j = 0; j < BUDGETS; j++) {
-            fixture f = make_deep(1, 5, 3);
+            fixture f = make_fixture_of(DEEP, 1, 5, 3);
             const duo_search_setting whole = make_setting(methods[i], 3, budgets[j]);
             const size_t least = methods[i] == DUO_SEARCH_BEAM ? 60 : 1;
             for (size_t nodes = least; nodes < 500; nodes = 2 * nodes + 1) {
@@ -201,7 +188,7 @@ static void assert_not_lower(const float *a, const float *b, size_t n, bool same
 START_TEST(beams_in_reference_context)
 {
     enum { CELLS = 2 * 6 * (DEEP + 1) };
-    fixture f = make_deep(1, 2, 6);
+    fixture f = make_fixture_of(DEEP, 1, 2, 6);
     duo_reference exact = run_reference(&f, DUO_SEARCH_EXACT, 0);
     for (size_t width = 1; width <= 1000; width *= 10) {
         duo_reference beam = run_reference(&f, DUO_SEARCH_BEAM, width);
@@ -224,7 +211,7 @@ END_TEST
 
 START_TEST(a_beam_that_does_not_fit_is_refused)
 {
-    fixture f = make_deep(1, 2, 2);
+    fixture f = make_fixture_of(DEEP, 1, 2, 2);
     duo_search_setting setting = make_setting(DUO_SEARCH_BEAM, 4, "none");
     setting.max_nodes = 50;
     refused(duo_search_committed(f.model, &f.sequences, &setting, &f.trace, NULL, NULL), DUO_EINVAL,
@@ -237,7 +224,7 @@ END_TEST
 /* A beam of one costs little on the way down and scores few. */
 START_TEST(what_is_spent_is_counted)
 {
-    fixture f = make_deep(1, 3, 1);
+    fixture f = make_fixture_of(DEEP, 1, 3, 1);
     double exact_spent = 0, beam_spent = 0, greedy_spent = 0;
     duo_search_setting exact = make_setting(DUO_SEARCH_EXACT, 0, "none");
     duo_search_setting beam = make_setting(DUO_SEARCH_BEAM, 1, "none");

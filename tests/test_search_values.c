@@ -108,11 +108,11 @@ START_TEST(what_does_not_fit_is_refused)
     duo_search_setting setting = {.modules = TWO, .budget = exactly(1)};
     make_routes(routes, TWO);
     routes[4 * L + 1] = DUO_SKIP;
-    ck_assert_int_eq(duo_search_values(f.model, &f.sequences, &setting, DUO_COMPLETE_SAME, routes,
-                                       values, NULL, NULL),
-                     DUO_EINVAL);
-    ck_assert_str_eq(duo_message(), "search: the routes take 0 at layer 1 of position 4, which is "
-                                    "none of the modules that are searched");
+    refused_as(duo_search_values(f.model, &f.sequences, &setting, DUO_COMPLETE_SAME, routes, values,
+                                 NULL, NULL),
+               DUO_EINVAL,
+               "search: the routes take 0 at layer 1 of position 4, which is "
+               "none of the modules that are searched");
     setting.method = DUO_SEARCH_BEAM;
     setting.width = 2;
     ck_assert_int_eq(duo_search_values(f.model, &f.sequences, &setting, DUO_COMPLETE_BEST, routes,

@@ -180,41 +180,12 @@ END_TEST
 
 /* ---------------------------------------------------------------- held-out windows */
 
-static void write_words(const char *path, uint64_t seed)
-{
-    static const char *const words[] = {"river", "stone", "light", "under", "carries", "old"};
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    for (uint32_t i = 0; i < 4000; i++) {
-        const duo_random4 r = duo_random(seed, DUO_RNG_TEST, (duo_place){.position = i});
-        fprintf(file, "%s%s", words[r.word[0] % 6], r.word[1] % 8 ? " " : ".\n");
-    }
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-/* A token file of one domain, prose. */
-static void prepare_tokens(void)
-{
-    const char *const train = "train.txt", *const held_out = "held_out.txt";
-    write_words(train, 0);
-    write_words(held_out, 1);
-    const duo_source_domain domain = {"prose", &train, 1, &held_out, 1};
-    const duo_prepare prepare = {.output = "tokens.h5",
-                                 .domains = &domain,
-                                 .n_domains = 1,
-                                 .vocab_size = 290,
-                                 .json_key = "text",
-                                 .seed = 1};
-    duo_prepare_summary summary;
-    ok(duo_prepare_run(&prepare, &summary));
-}
-
 START_TEST(held_out_windows_are_spread_evenly)
 {
     duo_tokens *tokens = NULL;
     duo_tokenizer *tokenizer = NULL;
     duo_sequences s;
-    prepare_tokens();
+    prepare_tokens(4000);
     ok(duo_tokens_open(&tokens, "tokens.h5"));
     ok(duo_tokenizer_open(&tokenizer, "tokens.h5"));
     const size_t held = duo_tokens_windows(tokens, DUO_HELD_OUT, 0, 8);
