@@ -25,6 +25,20 @@ static inline duo_config tiny_config(void)
                         .router_modules = ALL_MODULES};
 }
 
+/* Large enough that every kernel wakes the other threads. */
+static inline duo_config wide_config(void)
+{
+    duo_config config = tiny_config();
+    config.d_model = 96;
+    config.n_heads = 4;
+    config.n_kv_heads = 2;
+    config.d_big = 200;
+    config.d_small = 40;
+    config.vocab_size = 300;
+    config.max_seq = 64;
+    return config;
+}
+
 /**
  * Weights at which everything matters: activations keep about unit size through every product, so
  * that no module, head or router vanishes beside the residual stream as it does at the initial

@@ -292,19 +292,7 @@ static float *run_on_threads(const duo_config *config, int threads, int gumbel, 
 
 START_TEST(bits_do_not_depend_on_threads)
 {
-    /* Large enough that every kernel wakes the other threads. */
-    const duo_config config = {.n_layers = 2,
-                               .d_model = 96,
-                               .n_heads = 4,
-                               .n_kv_heads = 2,
-                               .d_big = 200,
-                               .d_small = 40,
-                               .vocab_size = 300,
-                               .max_seq = 64,
-                               .norm_eps = 1e-5,
-                               .rope_theta = 10000.0,
-                               .tied_embeddings = true,
-                               .router_modules = ALL_MODULES};
+    const duo_config config = wide_config();
     for (int gumbel = 0; gumbel < 3; gumbel++) {
         size_t count = 0;
         float *one = run_on_threads(&config, 1, gumbel, &count);

@@ -501,20 +501,9 @@ END_TEST
 
 START_TEST(bits_do_not_depend_on_threads)
 {
-    const duo_config config = {.n_layers = 2,
-                               .d_model = 96,
-                               .n_heads = 4,
-                               .n_kv_heads = 2,
-                               .d_big = 200,
-                               .d_small = 40,
-                               .vocab_size = 300,
-                               .max_seq = 64,
-                               .norm_eps = 1e-5,
-                               .rope_theta = 10000.0,
-                               .tied_embeddings = true,
-                               .router_modules = ALL_MODULES,
-                               .router_hidden = 33,
-                               .router_inputs = ALL_INPUTS};
+    duo_config config = wide_config();
+    config.router_hidden = 33;
+    config.router_inputs = ALL_INPUTS;
     const float three[] = {0.1f, 0.5f, 0.77f, 0.2f, 0.9f};
     float *bits[4];
     size_t floats = 0;
