@@ -2,36 +2,27 @@
 # duo bench works from end to end and its figures make sense. Usage: bench.sh DUO BENCH_FIGURES
 set -u
 duo=$(realpath "$1") figures=$(realpath "$2")
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-cd "$folder" || exit 1
-failures=0
+. "$(dirname "$0")/says.sh"
 
-fails() {
-    echo "$*"
-    failures=$((failures + 1))
-}
-
-TMPDIR=$folder "$duo" bench --quick --threads 1 2 --precision fp32 bf16 --json all.json >out 2>err ||
-    fails "status $?: $(cat err)"
-"$figures" all.json || fails figures
+TMPDIR=$work "$duo" bench --quick --threads 1 2 --precision fp32 bf16 --json all.json >out 2>err ||
+    fail "status $?: $(cat err)"
+"$figures" all.json || fail figures
 [ "$(ls)" = "all.json
 err
-out" ] || fails "left behind: $(ls)"
-awk 'length > 110 { bad = 1; print } END { exit bad }' out || fails 'long lines'
+out" ] || fail "left behind: $(ls)"
+awk 'length > 110 { bad = 1; print } END { exit bad }' out || fail 'long lines'
 
-"$duo" bench --quick --only oracle --threads 1 --precision fp32 >out 2>err || fails "oracle alone: $(cat err)"
-grep -q '^oracle, fp32, 1 thread ' out || fails "oracle alone: $(cat out)"
-[ "$(grep -c thread out)" = 1 ] || fails "more than the oracle: $(cat out)"
+"$duo" bench --quick --only oracle --threads 1 --precision fp32 >out 2>err || fail "oracle alone: $(cat err)"
+grep -q '^oracle, fp32, 1 thread ' out || fail "oracle alone: $(cat out)"
+[ "$(grep -c thread out)" = 1 ] || fail "more than the oracle: $(cat out)"
 "$duo" bench --quick --only kernels --match rope --threads 1 --json rope.json >out 2>err
-[ "$(grep -c '"name"' rope.json)" = 1 ] || fails "--match: $(cat out)"
-"$duo" bench --quick --only memory --set model.n_layers=3 >out 2>err || fails "--set: $(cat err)"
+[ "$(grep -c '"name"' rope.json)" = 1 ] || fail "--match: $(cat out)"
+"$duo" bench --quick --only memory --set model.n_layers=3 >out 2>err || fail "--set: $(cat err)"
 
 refused() {
     status=$1 message=$2
     shift 2
-    "$duo" bench --quick "$@" >out 2>err
-    [ $? = "$status" ] && [ "$(cat err)" = "$message" ] || fails "$*: $(cat err)"
+    expect "$status" "$message" "$duo" bench --quick "$@"
 }
 refused 2 "duo bench: --only: 'speed' is no part of the benchmark; see --help" --only speed
 refused 2 "duo bench: --threads: '0' is no number from 1 to 256" --threads 1 0

@@ -12,15 +12,6 @@ make_recipe 1 1 1 4 1
 sed -i 's/^keep = 2/keep = 9/' tiny.conf
 train_whole
 
-# says STATUS TEXT WORDS...: what the program prints holds the text
-says() {
-    local status=$1 text=$2 got=0
-    shift 2
-    "$duo" "$@" >out.log 2>err.log || got=$?
-    [ $got -eq "$status" ] || fail "$*: status $got: $(cat err.log)"
-    grep -qF -e "$text" err.log out.log || fail "$*: no '$text' in: $(cat out.log err.log)"
-}
-
 mkdir -p mid/tiny
 cp whole/tiny/step-00000005.h5 whole/tiny/recipe.conf whole/tiny/metrics.jsonl mid/tiny # two of four steps
 mkdir -p end/tiny

@@ -3,27 +3,7 @@
 # Usage: cli.sh DUO STORE_SAMPLE
 set -u
 duo=$(realpath "$1") sample=$(realpath "$2") recipes=$(realpath "$(dirname "$0")/../recipes")
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-cd "$folder" || exit 1
-failures=0
-
-# expect STATUS STDERR COMMAND...: stderr is exactly this line, or empty.
-expect() {
-    status=$1 message=$2
-    shift 2
-    "$@" >out 2>err
-    got=$?
-    if [ "$got" != "$status" ] || [ "$(cat err)" != "$message" ]; then
-        echo "$*: status $got, stderr: $(cat err)"
-        failures=$((failures + 1))
-    fi
-}
-
-# shows TEXT: the last stdout holds it.
-shows() {
-    grep -qF -e "$1" out || { echo "no '$1' in: $(cat out)"; failures=$((failures + 1)); }
-}
+. "$(dirname "$0")/says.sh"
 
 expect 2 'duo: no command given; duo --help lists them' "$duo"
 expect 2 'duo bake: no such command; duo --help lists them' "$duo" bake
@@ -63,23 +43,22 @@ stage more { kind = router steps = 1 batch_size = 1 seq_len = 2 budget = 1 }
 RECIPE
 expect 0 'duo: warning: stage router: nothing has trained the model before it; `init` starts from the weights of another run' \
     "$duo" train wide.conf --dry-run
-grep -q '^router .* 224\.[0-9] *112\.1 *112\.1$' out || { cat out; failures=$((failures + 1)); }
-grep -q '^more .* 112\.1 *9[0-9]\.[0-9]$' out || { cat out; failures=$((failures + 1)); }
+grep -q '^router .* 224\.[0-9] *112\.1 *112\.1$' out || fail "$(cat out)"
+grep -q '^more .* 112\.1 *9[0-9]\.[0-9]$' out || fail "$(cat out)"
 
 printf 'x' >>sample.h5
 "$duo" inspect sample.h5 >out 2>err
 if [ $? != 1 ] || [ "$(wc -l <err)" != 1 ] || [ -s out ]; then
-    echo "damaged file: $(cat out err)"
-    failures=$((failures + 1))
+    fail "damaged file: $(cat out err)"
 fi
 
 expect 2 'duo train: RECIPE is missing; see duo train --help' "$duo" train
-"$duo" train "$recipes/duo-1.4b.conf" --dry-run >out 2>err || { cat err; failures=$((failures + 1)); }
-grep -v ' this machine has ' err && failures=$((failures + 1))
+"$duo" train "$recipes/duo-1.4b.conf" --dry-run >out 2>err || fail "$(cat err)"
+grep -v ' this machine has ' err && fail 'said more'
 shows 'parameters 1.399 B'
 awk '/memory, MiB/ { table = 1; next } !table { next } { d = $(NF - 2) - $(NF - 1) - $NF }
     d < 0.2 && d > -0.2 { good++ } END { exit good != 2 }' out ||
-    { echo "memory does not add up: $(tail -3 out)"; failures=$((failures + 1)); }
+    fail "memory does not add up: $(tail -3 out)"
 
 # Where results cannot go is said before the work, which may take hours.
 for command in 'report --output' 'oracle --output' 'eval --json' 'eval --routes-out' 'probe --output'; do
@@ -105,28 +84,24 @@ expect 1 'duo: gone.txt: cannot open: No such file or directory' prepare --input
 expect 1 "duo: bad.jsonl:1: not JSON: premature end of input near '\"no end' at byte 16" \
     prepare --input bad.jsonl
 prepare --input lines.jsonl --vocab-size 99999 >out 2>err
-grep -q '^duo: t.h5: a vocabulary of 99999 is too large: .*; --vocab-size N sets it$' err ||
-    { cat err; failures=$((failures + 1)); }
+grep -q '^duo: t.h5: a vocabulary of 99999 is too large: .*; --vocab-size N sets it$' err || fail "$(cat err)"
 expect 0 '' "$duo" prepare --help
 shows 'JSON, a document per line, where the name ends in .jsonl or .json'
 echo '["body"]' >list.json
 expect 1 'duo: list.json:1: not a JSON object' prepare --input list.json
-prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
-    { cat err; failures=$((failures + 1)); }
+prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err || fail "$(cat err)"
 shows 't.h5: written'
 shows 'vocabulary 290, unigram entropy of the held-out tokens'
 cp t.h5 before.h5
-prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err ||
-    { cat err; failures=$((failures + 1)); }
+prepare --domain plain --input "my text.txt" --domain lines --input lines.jsonl >out 2>err || fail "$(cat err)"
 shows 't.h5: up to date'
-cmp t.h5 before.h5 || failures=$((failures + 1))
+cmp t.h5 before.h5 || fail 't.h5 was changed'
 prepare --input lines.jsonl >out 2>err
 if [ $? != 1 ] || [ "$(tail -n 1 err)" != \
     'duo: t.h5: exists and was made from other inputs; --force replaces it' ]; then
-    echo "another output in the way: $(cat out err)"
-    failures=$((failures + 1))
+    fail "another output in the way: $(cat out err)"
 fi
-[ "$(ls -d t.h5*)" = t.h5 ] || { ls; failures=$((failures + 1)); }
+[ "$(ls -d t.h5*)" = t.h5 ] || fail "left behind: $(ls)"
 
 # What is replaced without a question is of its own kind, and nothing that is read.
 ln -s t.h5 link.h5
@@ -148,7 +123,7 @@ expect 1 'duo: t.h5: is a tokens file already; give another output' "$duo" choic
 expect 1 'duo: lines.jsonl: is what this command reads; give another output' \
     "$duo" eval none --choices lines.jsonl --json lines.jsonl
 expect 1 'duo: t.h5: is what this command reads; give another output' "$duo" seal t.h5 t.h5
-cmp t.h5 before.h5 || failures=$((failures + 1))
+cmp t.h5 before.h5 || fail 't.h5 was changed'
 
 if [ -w /dev/full ]; then
     expect 1 'duo: standard output: No space left on device' sh -c "'$duo' --help >/dev/full"
@@ -158,11 +133,10 @@ expect 0 '' sh -c "'$duo' inspect again.h5 --values /train/tokens | :"
 expect 2 'duo probe: --tau: does nothing without --gumbel' "$duo" probe none --output p.h5 --tau 2
 "$duo" bench --quick --only kernels --match spoon --threads 1 >out 2>err
 if [ $? != 1 ] || [ "$(tail -1 err)" != "duo: --match: nothing that was asked for has 'spoon' in its name" ]; then
-    echo "--match of nothing: $(cat err)"
-    failures=$((failures + 1))
+    fail "--match of nothing: $(cat err)"
 fi
 expect 0 '' "$duo" inspect t.h5 --attribute sources
-[ "$(grep -c '	' out)" = 2 ] || { cat out; failures=$((failures + 1)); }
+[ "$(grep -c '	' out)" = 2 ] || fail "$(cat out)"
 expect 1 'duo: t.h5: no attribute colour' "$duo" inspect t.h5 --attribute colour
 mkdir run && ln -s ../t.h5 run/latest
 expect 0 '' "$duo" inspect run
@@ -172,10 +146,7 @@ if [ "$(nproc)" -gt 1 ]; then
     bound=$(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_PLACES=threads OMP_PROC_BIND=true OMP_NUM_THREADS=2 \
         OMP_DISPLAY_AFFINITY=true OMP_AFFINITY_FORMAT='place %A' \
         "$duo" bench --quick --only machine --threads 2 2>&1 | grep '^place' | sort -u | wc -l)
-    [ "$bound" -gt 1 ] || {
-        echo "bound threads have $bound places"
-        failures=$((failures + 1))
-    }
+    [ "$bound" -gt 1 ] || fail "bound threads have $bound places"
 fi
 
 [ "$failures" = 0 ]

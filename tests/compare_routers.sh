@@ -15,7 +15,7 @@ data { tokens = "tokens.h5" }
 stage dense { steps = 2  batch_size = 4  val_windows = 4 }
 stage duo { steps = 3  batch_size = 4  val_windows = 4 }
 CONF
-"$duo" train base.conf --checkpoints runs >base.log 2>&1 || fail "base: $(tail -1 base.log)"
+quietly train base.conf --checkpoints runs
 
 variants="plain exact hard hinge flops lagrangian balance hidden inputs start start-hidden told teacher
     teacher-free gap gap-free focal mixture rounds rounds-free small all dense"

@@ -12,8 +12,7 @@ enter_scratch
 make_tokens
 make_recipe 8 4 4 4 3
 train_whole
-"$duo" oracle whole/tiny --windows 1 --output routes.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
+quietly oracle whole/tiny --windows 1 --output routes.h5
 held=0
 for file in whole/tiny/latest tokens.h5 routes.h5; do
     "$corrupt" "$file" $((changes / 3)) "$first" >>corrupt.log 2>refused.log ||
@@ -38,8 +37,7 @@ damage() {
 }
 
 # What is left of the run in the middle, with two checkpoints of its own.
-"$duo" train tiny.conf --checkpoints hurt >hurt.log 2>&1 &
-pid=$!
+train_on hurt
 while kill -0 $pid 2>/dev/null && [ "$(latest_step hurt)" -lt 9 ]; do sleep 0.002; done
 kill -TERM $pid 2>/dev/null || true
 wait $pid || fail "$(tail -1 hurt.log)"

@@ -20,9 +20,8 @@ CONF
 sed -i 's/^stage dense {/stage dense { spike_window = 8  spike_sigma = 1 /' tiny.conf # noise is enough
 stages=(dense small duo router more told taught whole)
 sed '/^stage small/,$d' tiny.conf >first.conf
-"$duo" train first.conf --checkpoints first >first.log 2>&1 || fail "a teacher: $(tail -1 first.log)"
-"$duo" oracle first/tiny --budget 1 --values best --training --windows 24 --output teacher.h5 \
-    >teacher.log 2>&1 || fail "a teacher: $(tail -1 teacher.log)"
+quietly train first.conf --checkpoints first
+quietly oracle first/tiny --budget 1 --values best --training --windows 24 --output teacher.h5
 tried=0
 
 # compare FOLDER: with FOLDER.log beside it
@@ -54,10 +53,7 @@ stops=0
 for ((round = 0; round < rounds; round++)); do
     rm -rf stopped
     for ((i = 0; i <= ${#stages[@]}; i++)); do
-        # shellcheck disable=SC2046
-        OMP_NUM_THREADS=$(((round + i) % 4 + 1)) \
-            "$duo" train tiny.conf --checkpoints stopped $(resume_flag stopped) >stopped.log 2>&1 &
-        pid=$!
+        OMP_NUM_THREADS=$(((round + i) % 4 + 1)) train_on stopped
         if [ $i -lt ${#stages[@]} ]; then # somewhere in stage i, or a little behind it
             target=$((50 * i + RANDOM % 48 + 1))
             until [ "$(step_of)0" -ge ${target}0 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done

@@ -4,6 +4,7 @@
 set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2") seeds=$(realpath "$(dirname "$0")/fuzz/seeds")
 . "$(dirname "$0")/says.sh"
+export OMP_NUM_THREADS=1
 
 make_texts
 tail -c 9000 text.txt | tr a-y b-z >code.txt

@@ -23,17 +23,13 @@ make_inputs() {
     head -30 text.txt >little.txt
     cp tokens.h5 again.h5
     tac text.txt >other.txt
-    "$duo" prepare --input text.txt --held-out other.txt --tokenizer tokens.h5 --output held.h5 \
-        >prepare.log 2>&1 || fail "prepare: $(tail -1 prepare.log)"
+    quietly prepare --input text.txt --held-out other.txt --tokenizer tokens.h5 --output held.h5
     sed 's/.*/{"text": "&\\n", "lines": 1}/' little.txt >little.jsonl
-    "$duo" choices held.h5 --items 2 --choices 2 --context 4 --continuation 2 --output items.jsonl \
-        >choices.log 2>&1 || fail "choices: $(tail -1 choices.log)"
-    "$duo" eval whole/tiny --windows 1 --seq-len 8 --policy big --json measured.json >eval.log 2>&1 ||
-        fail "eval: $(tail -1 eval.log)"
-    "$duo" oracle whole/tiny/stage-duo.h5 --windows 2 --seq-len 8 --compare --fixed-windows 1 --random 2 \
-        --output compared.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
-    "$duo" oracle whole/tiny/stage-duo.h5 --windows 6 --training --budget 1 --values best \
-        --output teacher.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
+    quietly choices held.h5 --items 2 --choices 2 --context 4 --continuation 2 --output items.jsonl
+    quietly eval whole/tiny --windows 1 --seq-len 8 --policy big --json measured.json
+    quietly oracle whole/tiny/stage-duo.h5 --windows 2 --seq-len 8 --compare --fixed-windows 1 --random 2 \
+        --output compared.h5
+    quietly oracle whole/tiny/stage-duo.h5 --windows 6 --training --budget 1 --values best --output teacher.h5
 }
 
 # shellcheck disable=SC2034 # read by those who source this

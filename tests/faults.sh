@@ -31,10 +31,7 @@ inject() {
 inject counted "" "${options[@]}" >counted.log 2>&1 || fail "under the injector: $(tail -1 counted.log)"
 same_end counted
 mapfile -t seen < <(awk '$2 > 0 && $1 != "held"' calls)
-if [ ${#seen[@]} -eq 0 ]; then
-    echo "skipped: calls of this build cannot be intercepted"
-    exit 77
-fi
+[ ${#seen[@]} -gt 0 ] || skip 'calls of this build cannot be intercepted'
 
 # The k-th case: calls in turn, for each of them the places spread over the run.
 choose() {

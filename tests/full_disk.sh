@@ -6,20 +6,14 @@ duo=$1
 . "$(dirname "$0")/tiny_run.sh"
 
 if [ "${2-}" != inside ]; then
-    if [ "$(id -u)" -ne 0 ] || ! unshare --mount true 2>/dev/null; then
-        echo "skipped: mounting a file system needs root"
-        exit 77
-    fi
+    [ "$(id -u)" -eq 0 ] && unshare --mount true 2>/dev/null || skip 'mounting a file system needs root'
     exec unshare --mount "$0" "$duo" inside
 fi
 
 export OMP_NUM_THREADS=1
 enter_scratch
 mkdir disk
-mount -t tmpfs -o size=48m tmpfs disk || {
-    echo "skipped: no file system can be mounted"
-    exit 77
-}
+mount -t tmpfs -o size=48m tmpfs disk || skip 'no file system can be mounted'
 trap 'kill -9 ${pid-} 2>/dev/null || true; umount -l "$work/disk"; leave_scratch' EXIT
 make_tokens
 make_recipe 20 20 700 20 10
@@ -37,12 +31,6 @@ saved_beyond() {
     [ "$(latest_step disk)" -gt "$1" ]
 }
 
-begin() {
-    # shellcheck disable=SC2046
-    "$duo" train tiny.conf --checkpoints disk $(resume_flag disk) >disk.log 2>&1 &
-    pid=$!
-}
-
 # Whatever room the run has made by dropping a checkpoint is taken, too.
 fill_up() {
     dd if=/dev/zero of=disk/filler bs=64k oflag=append conv=notrunc 2>/dev/null || true
@@ -55,7 +43,7 @@ full_and_said() {
 }
 
 # Full in the middle: warnings, no debris; with room again, a save, and no line is missing.
-begin
+train_on disk
 await saved_beyond 60
 await full_and_said 'warning: step .* not saved: disk/tiny/next.h5: .*No space left .*; training goes on'
 await full_and_said 'warning: disk/tiny/metrics.jsonl: cannot write: No space left'
@@ -70,7 +58,7 @@ diff <(metrics whole) <(metrics disk) >/dev/null || fail "other metrics after a 
 
 # Full at the end: one line, status 1, what was saved stays; with room again, --resume ends it.
 rm -rf disk/tiny
-begin
+train_on disk
 await saved_beyond 60
 while kill -0 $pid 2>/dev/null; do
     fill_up
@@ -80,7 +68,7 @@ if wait $pid; then fail "ends well on a full disk"; fi
 [ "$(grep '^duo: ' disk.log | grep -vc 'duo: warning: ')" -eq 1 ] || fail "$(cat disk.log)"
 tail -1 disk.log | grep -q '^duo: step [0-9]* is not saved: disk/tiny/next.h5: ' || fail "$(tail -1 disk.log)"
 rm disk/filler
-begin
+train_on disk
 wait $pid || fail "resumed: $(tail -1 disk.log)"
 same_hash disk.log || fail "another model when resumed"
 echo "full_disk: tried 2, held 2 (full in the middle and at the end)"

@@ -7,6 +7,7 @@
 #     SECONDS are shared by the targets (all by default); what it counts is processor time
 set -euo pipefail
 build=$1
+. "$(dirname "$0")/common.sh"
 seeds=$(cd "$(dirname "$0")" && pwd)/fuzz/seeds
 targets=("${@:3}")
 [ $# -gt 2 ] || targets=(recipe store tokens checkpoint routes choices prompt tokenizer)
@@ -14,10 +15,7 @@ each=$(($2 / ${#targets[@]}))
 [ $each -gt 0 ] || each=1
 
 for target in "${targets[@]}"; do
-    if ! [ -x "$build/tests/fuzz_$target" ]; then
-        echo "fuzz: skipped, $build has no targets for libFuzzer; see $0"
-        exit 77
-    fi
+    [ -x "$build/tests/fuzz_$target" ] || skip "$build has no targets for libFuzzer; see $0"
 done
 export ASAN_OPTIONS=allocator_may_return_null=1 OMP_NUM_THREADS=1
 tried=0 held=0 inputs=0 TIMEFORMAT='%U %S'

@@ -5,26 +5,16 @@
 set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
 . "$(dirname "$0")/says.sh"
+export OMP_NUM_THREADS=1
 
 # says STATUS STDERR ARGUMENT...: stderr is exactly this.
 says() {
     status=$1 message=$2
     shift 2
-    "$duo" generate "$@" >out 2>err
-    got=$?
-    [ "$got" = "$status" ] && [ "$(cat err)" = "$message" ] ||
-        fail "$*: status $got, stderr: $(cat err)"
+    expect "$status" "$message" "$duo" generate "$@"
 }
 
-awk 'BEGIN {
-    srand(7)
-    n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
-    k = split("sees takes loves breaks follows", verb)
-    for (i = 0; i < 3000; i++)
-        print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
-            det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
-}' >text.txt
-"$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 >log 2>&1 || fail "$(cat log)"
+make_tokens 3000
 
 # A model that has learned the text: it continues whole words, so that a continuation that is given
 # back as a prompt becomes the same tokens. Prompts run as one pass, continuations token by token.

@@ -14,10 +14,8 @@ make_tokens
 make_recipe 2 1 2 4 1
 train_whole --set stage.router.calibrate=8 --set stage.router.penalty=lagrangian
 study=(--windows 2 --compare)
-"$duo" oracle whole/tiny "${study[@]}" --output routes.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
-"$duo" probe whole/tiny --rows 2 --seq-len 8 --output probe.h5 >probe.log 2>&1 ||
-    fail "probe: $(tail -1 probe.log)"
+quietly oracle whole/tiny "${study[@]}" --output routes.h5
+quietly probe whole/tiny --rows 2 --seq-len 8 --output probe.h5
 for kind in checkpoint tokens routes probe; do
     good=$kind.h5
     [ $kind != checkpoint ] || good=whole/tiny/step-00000008.h5 # in the middle of its stage

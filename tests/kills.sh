@@ -25,11 +25,7 @@ nap() {
 # begin: the run in the background, resumed when there is something to resume
 begin() {
     before=$(latest_step killed)
-    rm -f killed.log
-    # shellcheck disable=SC2046
-    OMP_NUM_THREADS=$((RANDOM % 3 + 1)) \
-        "$duo" train tiny.conf --checkpoints killed $(resume_flag killed) >killed.log 2>&1 &
-    pid=$!
+    OMP_NUM_THREADS=$((RANDOM % 3 + 1)) train_on killed
 }
 
 # The step that this process went on from is no earlier than the one acknowledged before.

@@ -4,23 +4,18 @@
 # Usage: llama_weights.sh DUO TOOL
 set -euo pipefail
 duo=$1 tool=$(realpath "$2") python=${PYTHON:-/usr/bin/python3}
-if ! "$python" -c 'import h5py, numpy' 2>/dev/null; then
-    echo "skipped: $python has no h5py or no numpy"
-    exit 77
-fi
 . "$(dirname "$0")/tiny_run.sh"
+"$python" -c 'import h5py, numpy' 2>/dev/null || skip "$python has no h5py or no numpy"
 
 export OMP_NUM_THREADS=1
 enter_scratch
 make_tokens
 make_recipe 2 1 2 1 1
 for tied in true false; do
-    "$duo" train tiny.conf --checkpoints "$tied" --set "model.tied_embeddings=$tied" \
-        >train.log 2>&1 || fail "train: $(tail -1 train.log)"
+    quietly train tiny.conf --checkpoints "$tied" --set "model.tied_embeddings=$tied"
     model=$tied/tiny/stage-duo.h5
     probe=(--rows 2 --seq-len 20 --logits --routes big --tokens tokens.h5)
-    "$duo" probe "$model" "${probe[@]}" --output "$tied.h5" >probe.log 2>&1 ||
-        fail "probe: $(tail -1 probe.log)"
+    quietly probe "$model" "${probe[@]}" --output "$tied.h5"
     "$python" "$tool" export "$model" "$tied.hf" >export.log || fail 'export'
     "$python" - "$tied.hf" "$tied.h5" <<'END' || fail "tied $tied: another model"
 import json, struct, sys
@@ -74,12 +69,10 @@ worst = np.abs(got - wanted.reshape(got.shape)).max()
 sys.exit(f"logits are off by {worst}" if not worst < 1e-4 else 0)
 END
     # Into another model of these sizes, whose big FFNs and attention are then the first one's.
-    "$duo" train tiny.conf --checkpoints "$tied.other" --set "model.tied_embeddings=$tied" \
-        --set seed=2 >train.log 2>&1 || fail "train: $(tail -1 train.log)"
+    quietly train tiny.conf --checkpoints "$tied.other" --set "model.tied_embeddings=$tied" --set seed=2
     "$python" "$tool" import "$tied.other/tiny/stage-duo.h5" "$tied.hf" back.h5 "$duo" ||
         fail 'import'
-    "$duo" probe back.h5 "${probe[@]}" --output back.probe.h5 >probe.log 2>&1 ||
-        fail "probe: $(tail -1 probe.log)"
+    quietly probe back.h5 "${probe[@]}" --output back.probe.h5
     for file in "$tied.h5" back.probe.h5; do "$duo" inspect "$file" --values /logits >"$file.txt"; done
     cmp "$tied.h5.txt" back.probe.h5.txt || fail "tied $tied: it comes back as another model"
     "$duo" inspect back.h5 >inspect.log || fail "inspect: $(tail -1 inspect.log)"

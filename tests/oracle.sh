@@ -5,6 +5,7 @@
 set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
 . "$(dirname "$0")/says.sh"
+export OMP_NUM_THREADS=1
 
 make_texts
 prepare() { "$duo" prepare --vocab-size 290 --input text.txt "$@" >log 2>&1 || fail "$(cat log)"; }

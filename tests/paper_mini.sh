@@ -7,22 +7,13 @@ script=$(realpath "$(dirname "$0")/../recipes/paper-mini.sh")
 . "$(dirname "$0")/tiny_run.sh"
 enter_scratch
 
-sentences() { # SEED
-    awk -v seed="$1" 'BEGIN {
-        srand(seed)
-        n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
-        for (i = 0; i < 700; i++)
-            print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], "sees", det[int(rand() * n) + 1], \
-                noun[int(rand() * m) + 1] "."
-    }'
-}
 functions() { # SEED
     awk -v seed="$1" 'BEGIN {
         srand(seed)
         for (i = 0; i < 700; i++) print "def f" int(rand() * 9) "(x): return x + " int(rand() * 50)
     }'
 }
-sentences 1 >prose.txt && sentences 2 >prose_held_out.txt
+sentences 1 700 >prose.txt && sentences 2 700 >prose_held_out.txt
 functions 1 >code.txt && functions 2 >code_held_out.txt
 "$duo" prepare --output tokens.h5 --vocab-size 300 --domain prose --input prose.txt \
     --held-out prose_held_out.txt --domain code --input code.txt --held-out code_held_out.txt \

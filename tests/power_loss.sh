@@ -24,10 +24,7 @@ record() {
 }
 record --set stage.router.steps=2
 record --resume
-if [ ! -s recording ]; then
-    echo "skipped: calls of this build cannot be intercepted"
-    exit 77
-fi
+[ -s recording ] || skip 'calls of this build cannot be intercepted'
 
 # lose NAME COUNT [SWITCH]
 lose() {

@@ -5,22 +5,12 @@
 set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
 python=/usr/bin/python3
-reference=${DUO_REFERENCE:-$(dirname "$(realpath "$0")")/../../shared/reference/duo_torch.py}
-
-if [ ! -f "$reference" ]; then
-    echo "skipped: no reference at $reference (set DUO_REFERENCE)"
-    exit 77
-fi
-if ! "$python" -c 'import h5py, torch' 2>/dev/null; then
-    echo "skipped: $python has no h5py or no torch"
-    exit 77
-fi
-reference=$(realpath "$reference")
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-cd "$folder" || exit 1
+reference=$(realpath -m "${DUO_REFERENCE:-$(dirname "$(realpath "$0")")/../../shared/reference/duo_torch.py}")
+. "$(dirname "$0")/says.sh"
+[ -f "$reference" ] || skip "no reference at $reference (set DUO_REFERENCE)"
+"$python" -c 'import h5py, torch' 2>/dev/null || skip "$python has no h5py or no torch"
 export OMP_NUM_THREADS=1 # tiny matrices
-failures=0 compared=0
+compared=0
 
 model() {
     "$make_checkpoint" model.h5 "$@" || exit 1
@@ -33,9 +23,8 @@ probe() {
     rm -f probe.h5
     if ! "$duo" probe model.h5 --output probe.h5 --random-tokens --gradients "$@" >out 2>&1 ||
         ! "$python" "$reference" compare probe.h5 model.h5 >out 2>&1; then
-        echo "model $sizes, probe $*:"
+        fail "model $sizes, probe $*:"
         grep -v '^ok' out
-        failures=$((failures + 1))
     fi
 }
 
@@ -66,10 +55,8 @@ probe --gumbel --hard --tau 0.5 --alpha 1 --target-skip 0.9
 # And the comparison itself must be able to fail: the same probe beside other weights.
 "$make_checkpoint" model.h5 n_layers=1 d_model=20 n_heads=5 n_kv_heads=5 d_big=1 d_small=1 \
     vocab_size=3 modules=skip,big seed=5 || exit 1
-if "$python" "$reference" compare probe.h5 model.h5 >out 2>&1; then
-    echo "a probe agrees with a checkpoint that it does not belong to"
-    failures=$((failures + 1))
-fi
+"$python" "$reference" compare probe.h5 model.h5 >out 2>&1 &&
+    fail "a probe agrees with a checkpoint that it does not belong to"
 
 echo "$compared probes, $failures beyond the tolerance"
 [ "$failures" = 0 ]

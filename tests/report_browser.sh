@@ -5,27 +5,16 @@ set -u
 duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
 driver=$(dirname "$(realpath "$0")")/report_browser.py
 python=/usr/bin/python3
+. "$(dirname "$0")/common.sh"
 
 for program in chromium chromedriver "$python"; do
-    if ! command -v "$program" >/dev/null; then
-        echo "skipped: no $program (apt-get install chromium chromium-driver python3)"
-        exit 77
-    fi
+    command -v "$program" >/dev/null || skip "no $program (apt-get install chromium chromium-driver python3)"
 done
-if [ ! -f /usr/share/javascript/chart.js/chart.min.js ]; then
-    echo "skipped: no Chart.js (apt-get install libjs-chart.js)"
-    exit 77
-fi
-folder=$(mktemp -d) || exit 1
+[ -f /usr/share/javascript/chart.js/chart.min.js ] || skip 'no Chart.js (apt-get install libjs-chart.js)'
+enter_folder
 follower=
-trap 'kill $follower 2>/dev/null; rm -r "$folder"' EXIT
-cd "$folder" || exit 1
+trap 'kill $follower 2>/dev/null; leave_folder' EXIT
 export OMP_NUM_THREADS=1
-
-fail() {
-    echo "report_browser: $*"
-    exit 1
-}
 
 # Lines that end script elements and comments, run in attributes, turn the direction of writing,
 # or are no text at all; often enough that the vocabulary holds them in large pieces.

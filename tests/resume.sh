@@ -5,26 +5,10 @@ set -euo pipefail
 
 duo=$1
 kills=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+. "$(dirname "$0")/tiny_run.sh"
 
-fail() {
-    echo "resume: $*" >&2
-    exit 1
-}
-
-# Sentences over a small vocabulary with some order in them, so that there is something to learn.
-awk 'BEGIN {
-    srand(7)
-    n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
-    k = split("sees takes loves breaks follows", verb)
-    for (i = 0; i < 6000; i++)
-        print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
-            det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
-}' >text.txt
-"$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 2>prepare.log >&2 ||
-    fail "prepare: $(cat prepare.log)"
+enter_scratch
+make_tokens
 
 cat >tiny.conf <<'CONF'
 name = tiny
@@ -37,55 +21,33 @@ stage duo { steps = 300  batch_size = 12  micro_batch = 2  warmup = 5  log_every
 stage router { steps = 200  batch_size = 6  micro_batch = 3  budget = 1  straight_through = true  penalty = lagrangian  train = "router+small"  router_hidden = 8  router_inputs = "previous,position"  warmup = 5  log_every = 1  val_every = 10  save_every = 7  val_windows = 8 }
 CONF
 
-OMP_NUM_THREADS=2 "$duo" train tiny.conf --checkpoints whole >whole.log 2>&1 ||
-    fail "uninterrupted: $(tail -1 whole.log)"
-
-# Only what depends on the clock may differ.
-metrics() {
-    sed 's/,"tokens_per_s".*//' "$1/tiny/metrics.jsonl"
-}
-
-compare() {
-    cmp "whole/tiny/stage-router.h5" "$1/tiny/stage-router.h5" || fail "$1: another checkpoint"
-    diff <(metrics whole) <(metrics "$1") >/dev/null || fail "$1: other metrics"
-    [ "$(grep -o 'model hash.*' whole.log)" = "$(grep -o 'model hash.*' "$1.log")" ] ||
-        fail "$1: another model hash"
-}
-
-# train FOLDER THREADS: begin or resume in the background
-train() {
-    local resume=()
-    compgen -G "$1/tiny/step-*.h5" >/dev/null && resume=(--resume)
-    rm -f "$1.log" # who waits for a line must not find that of the run before
-    OMP_NUM_THREADS=$2 "$duo" train tiny.conf --checkpoints "$1" "${resume[@]}" >"$1.log" 2>&1 &
-    pid=$!
-}
+OMP_NUM_THREADS=2 train_whole
 
 # kill -9 at moments spread over the run, on 1, 2 and 3 threads in turn.
 RANDOM=11
 killed=0
 for ((i = 0; i < kills; i++)); do
-    train killed $((i % 3 + 1))
+    OMP_NUM_THREADS=$((i % 3 + 1)) train_on killed
     sleep "0.$(printf '%03d' $((RANDOM % 250)))"
     if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); fi
     wait $pid 2>/dev/null || true
 done
-train killed 2
+OMP_NUM_THREADS=2 train_on killed
 wait $pid || fail "after $killed kills: $(tail -1 killed.log)"
-compare killed
+same_end killed
 
 # SIGTERM and SIGINT: finish the step, save, exit 0, say how to go on.
 stopped=0
 for signal in TERM INT TERM; do
-    train stopped 2
+    OMP_NUM_THREADS=2 train_on stopped
     until grep -qs 'tokens/s' stopped.log || ! kill -0 $pid 2>/dev/null; do sleep 0.05; done
     kill -$signal $pid 2>/dev/null || true
     wait $pid || fail "SIG$signal: exit status $?: $(tail -1 stopped.log)"
     if grep -q -- '--resume' stopped.log; then stopped=$((stopped + 1)); fi
 done
-train stopped 2
+OMP_NUM_THREADS=2 train_on stopped
 wait $pid || fail "after signals: $(tail -1 stopped.log)"
-compare stopped
+same_end stopped
 
 [ $killed -gt 0 ] && [ $stopped -gt 0 ] || fail "$killed kills, $stopped stops: too fast a machine"
 echo "resume: the same bits after $killed kills and after $stopped stops"

@@ -4,26 +4,11 @@
 set -euo pipefail
 
 duo=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+. "$(dirname "$0")/tiny_run.sh"
+
 export OMP_NUM_THREADS=2
-
-fail() {
-    echo "routers: $*" >&2
-    exit 1
-}
-
-awk 'BEGIN {
-    srand(7)
-    n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
-    k = split("sees takes loves breaks follows", verb)
-    for (i = 0; i < 6000; i++)
-        print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
-            det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
-}' >text.txt
-"$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 2>prepare.log >&2 ||
-    fail "prepare: $(cat prepare.log)"
+enter_scratch
+make_tokens
 
 base='model { n_layers = 4  d_model = 24  n_heads = 2  d_big = 40  d_small = 8  max_seq = 24 }
 data { tokens = "tokens.h5" }'
@@ -144,8 +129,7 @@ for k in 1 2 3; do near "told $k" "$(big checkpoints/told router:$k)" $((25 * k)
     fail "no text with a budget"
 
 # Oracle routes of training text teach a router.
-"$duo" oracle checkpoints/base --budget 2 --training --windows 24 --output teacher.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
+quietly oracle checkpoints/base --budget 2 --training --windows 24 --output teacher.h5
 run taught "stage router { steps = 60  lr = 2e-2  budget = 2  teacher = \"teacher.h5\"  $each }" "${from[@]}"
 agreement() { grep -o '"agreement":[0-9.]*' checkpoints/taught/metrics.jsonl | cut -d: -f2 | sed -n "$1"; }
 awk -v a="$(agreement 1p)" -v b="$(agreement '$p')" 'BEGIN { exit !(b > a && b > 0.55) }' ||
@@ -153,8 +137,7 @@ awk -v a="$(agreement 1p)" -v b="$(agreement '$p')" 'BEGIN { exit !(b > a && b >
 grep -q 'found for another model' taught.log && fail "the teacher is this model's"
 run other "stage router { steps = 10  budget = 2  teacher = \"teacher.h5\"  $each }"
 grep -q 'teacher.h5: its routes were found for another model' other.log || fail "no warning of a foreign teacher"
-"$duo" oracle checkpoints/base --budget 2 --windows 4 --output held-out.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
+quietly oracle checkpoints/base --budget 2 --windows 4 --output held-out.h5
 run leaks "stage router { steps = 10  budget = 2  teacher = \"held-out.h5\"  $each }" "${from[@]}"
 grep -q 'held-out.h5: its routes are of held-out text' leaks.log || fail "no warning of a teacher that tells the test"
 grep -q 'are of held-out text' taught.log && fail "the teacher's text is training text"
@@ -164,8 +147,8 @@ first_loss() { grep -o '"teacher_loss":[0-9.]*' "checkpoints/$1/metrics.jsonl" |
 run untaught "stage router { steps = 10  lr = 2e-2  budget = 2  teacher = \"teacher.h5\"  alpha = 0  $each }" "${from[@]}"
 grep -q 'holds no values' <(printf 'name = no\n%s\nstage router { steps = 5 budget = 2 teacher = "teacher.h5" learn = gaps }\n' "$base" >no.conf
     "$duo" train no.conf "${from[@]}" 2>&1) || fail "gaps of a file without values"
-"$duo" oracle checkpoints/untaught --budget 2 --along router:exact:2 --values best --training --windows 24 \
-    --goal label-free --output own.h5 >oracle.log 2>&1 || fail "oracle: $(tail -1 oracle.log)"
+quietly oracle checkpoints/untaught --budget 2 --along router:exact:2 --values best --training --windows 24 \
+    --goal label-free --output own.h5
 for learn in labels gaps; do
     run "own-$learn" "stage router { steps = 60  lr = 2e-2  budget = 2  teacher = \"own.h5\"  learn = $learn  alpha = 0  $each }" \
         --set init=checkpoints/untaught/stage-router.h5
@@ -176,12 +159,11 @@ for learn in labels gaps; do
 done
 
 # All of them in one table.
-"$duo" oracle checkpoints/base --compare --windows 8 --fixed-windows 4 --random 3 --output held-all.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
-"$duo" compare checkpoints/base --oracle held-all.h5 --budget 2 --windows 32 --output table.tsv --by-layer layers.tsv \
+quietly oracle checkpoints/base --compare --windows 8 --fixed-windows 4 --random 3 --output held-all.h5
+quietly compare checkpoints/base --oracle held-all.h5 --budget 2 --windows 32 --output table.tsv --by-layer layers.tsv \
     --row plain:2:1=checkpoints/taught/stage-router.h5 --row own:2:1=checkpoints/own-gaps/stage-router.h5 \
     --row own:2:2=checkpoints/own-labels/stage-router.h5@router:exact:2 \
-    --row itself:2:1=checkpoints/base/stage-duo.h5@small >compare.log 2>&1 || fail "compare: $(tail -1 compare.log)"
+    --row itself:2:1=checkpoints/base/stage-duo.h5@small
 field() { awk -F'\t' -v routes="$1" -v seed="$2" -v column="$3" '
     $1 == "budget" { for (i = 1; i <= NF; i++) if ($i == column) c = i }
     $2 == routes && $3 == seed { print $c }' table.tsv; }
@@ -208,15 +190,14 @@ done
 head -1 table.tsv | grep -q '^# duo compare' || fail "no command: $(head -1 table.tsv)"
 
 # Routers that are told a budget are told the row's.
-"$duo" compare checkpoints/base --oracle held-all.h5 --budget 1 --windows 32 --output table.tsv \
-    --row told:1:1=checkpoints/told/stage-router.h5 >compare.log 2>&1 || fail "compare: $(tail -1 compare.log)"
+quietly compare checkpoints/base --oracle held-all.h5 --budget 1 --windows 32 --output table.tsv \
+    --row told:1:1=checkpoints/told/stage-router.h5
 near "told the row's budget" "$(field told 1 big | awk '{ print 100 * $1 }')" 25 3
 
 # Routes are held against the oracle's, which were found before there were routers.
-"$duo" oracle checkpoints/base --budget 2 --windows 16 --output held.h5 >oracle.log 2>&1 ||
-    fail "oracle: $(tail -1 oracle.log)"
-"$duo" eval checkpoints/taught --policy file:held.h5 --policy router --policy small \
-    --usage usage.tsv --json eval.jsonl >eval.log 2>&1 || fail "eval: $(tail -1 eval.log)"
+quietly oracle checkpoints/base --budget 2 --windows 16 --output held.h5
+quietly eval checkpoints/taught --policy file:held.h5 --policy router --policy small \
+    --usage usage.tsv --json eval.jsonl
 grep -q 'router agrees with file:held.h5 in [0-9.]*% of its choices' eval.log || fail "no agreement"
 grep -q 'small agrees with file:held.h5 in 50.0% of its choices, macro-F1' eval.log ||
     fail "the oracle takes small in 2 of 4 layers"
@@ -224,24 +205,17 @@ grep -q 'small agrees with file:held.h5 in 50.0% of its choices, macro-F1' eval.
 [ "$(wc -l <usage.tsv)" = $((1 + 3 * 4 * 24)) ] || fail "usage by layer and position: $(wc -l <usage.tsv)"
 awk -F'\t' '$1 == "small" && $5 != 1 { exit 1 }' usage.tsv || fail "small is not small everywhere"
 
-# said STATUS MESSAGE COMMAND...
-said() {
-    local want=$1 message=$2 got=0
-    shift 2
-    "$duo" "$@" >said.log 2>&1 || got=$?
-    [ "$got" = "$want" ] && grep -qF -e "$message" said.log || fail "$*: $got: $(cat said.log)"
-}
-said 1 'policy router:2: the model'"'"'s routers are not told a budget' eval checkpoints/plain --policy router:2
-said 1 "policy router:exact:5: '5' is no number of big layers, 0..4" eval checkpoints/plain --policy router:exact:5
-said 1 'has no routers to calibrate' calibrate checkpoints/base --budget 2 --output x.h5
-said 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --output x.h5
-said 2 '--output is missing' calibrate checkpoints/plain --budget 2
-said 2 "--row: 'plain=x' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]" \
+says 1 'policy router:2: the model'"'"'s routers are not told a budget' eval checkpoints/plain --policy router:2
+says 1 "policy router:exact:5: '5' is no number of big layers, 0..4" eval checkpoints/plain --policy router:exact:5
+says 1 'has no routers to calibrate' calibrate checkpoints/base --budget 2 --output x.h5
+says 2 '--budget or --target-MODULE is missing' calibrate checkpoints/plain --output x.h5
+says 2 '--output is missing' calibrate checkpoints/plain --budget 2
+says 2 "--row: 'plain=x' is not NAME:BUDGET:SEED=CHECKPOINT[@POLICY]" \
     compare checkpoints/base --oracle none.h5 --budget 2 --row plain=x
-said 2 '--row: plain:2:1 is given twice' compare checkpoints/base --oracle held-all.h5 --budget 2 \
+says 2 '--row: plain:2:1 is given twice' compare checkpoints/base --oracle held-all.h5 --budget 2 \
     --row plain:2:1=checkpoints/plain --row plain:2:01=checkpoints/taught
-said 2 "--row: random:2:7=checkpoints/plain: the table has a row 'random' of its own" \
+says 2 "--row: random:2:7=checkpoints/plain: the table has a row 'random' of its own" \
     compare checkpoints/base --oracle held-all.h5 --budget 2 --row random:2:7=checkpoints/plain
-said 2 '--output and --by-layer name one file' \
+says 2 '--output and --by-layer name one file' \
     compare checkpoints/base --oracle held-all.h5 --budget 2 --output one.tsv --by-layer one.tsv
-said 1 'own.h5: ' compare checkpoints/base --oracle own.h5 --budget 2
+says 1 'own.h5: ' compare checkpoints/base --oracle own.h5 --budget 2

@@ -1,17 +1,24 @@
 # shellcheck shell=sh disable=SC2034
 # Sourced by scripts that run commands of $duo and look at what they print: a folder of their own
-# to work in, and counted failures, after which the script goes on.
+# to work in, and counted failures, after which the script goes on. It ends with: [ "$failures" = 0 ]
 
 : "${duo:?the program to run}"
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-cd "$folder" || exit 1
-export OMP_NUM_THREADS=1
+. "$(dirname "$0")/common.sh"
+enter_folder
 failures=0
 
 fail() {
     echo "$(basename "$0" .sh): $*"
     failures=$((failures + 1))
+}
+
+# expect STATUS STDERR COMMAND...: stderr is exactly this line, or empty.
+expect() {
+    status=$1 message=$2
+    shift 2
+    "$@" >out 2>err
+    got=$?
+    [ "$got" = "$status" ] && [ "$(cat err)" = "$message" ] || fail "$*: status $got, stderr: $(cat err)"
 }
 
 # says STATUS LINE ARGUMENT...: the last line of stderr is this, or there is none.

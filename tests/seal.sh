@@ -12,8 +12,7 @@ export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0
 enter_scratch
 make_tokens
 head -40 text.txt >little.txt
-"$duo" prepare --input little.txt --output ours.h5 --tokenizer tokens.h5 >prepare.log 2>&1 ||
-    fail "prepare: $(tail -1 prepare.log)"
+quietly prepare --input little.txt --output ours.h5 --tokenizer tokens.h5
 seeds=(ours.h5)
 # In h5py's own formats: the oldest, whose metadata has no checksums, and the newest; with chunks,
 # filters, groups of many members and texts of any length.

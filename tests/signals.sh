@@ -19,13 +19,6 @@ logged_step() {
     tail -1 stopped/tiny/metrics.jsonl 2>/dev/null | sed -n 's/^{"step":\([0-9]*\),.*/\1/p'
 }
 
-begin() {
-    rm -f stopped.log
-    # shellcheck disable=SC2046
-    "$duo" train tiny.conf --checkpoints stopped $(resume_flag stopped) >stopped.log 2>&1 &
-    pid=$!
-}
-
 # Once the first step of this process is logged, signals are caught.
 await_step() {
     local from=$1 now
@@ -40,7 +33,7 @@ await_step() {
 sent=0 ended=0
 while [ $sent -lt "$signals" ]; do
     before=$(latest_step stopped)
-    begin
+    train_on stopped
     if await_step "$before"; then
         sleep "0.0$((RANDOM % 60 + 10))"
         kill -STOP $pid 2>/dev/null || true
@@ -62,7 +55,7 @@ while [ $sent -lt "$signals" ]; do
     [ "$saved" -ge "$step" ] && [ "$saved" -le $((step + 1)) ] ||
         fail "SIG$signal in step $((step + 1)): saved at step $saved"
 done
-begin
+train_on stopped
 wait $pid || fail "after $sent signals: $(tail -1 stopped.log)"
 same_end stopped
 echo "signals: tried $sent, held $sent ($((ended + 1)) runs ended in the same bits)"

@@ -1,14 +1,13 @@
 #!/bin/sh
 # h5py reads our files, and duo_store_seal takes in or refuses, by name, what h5py writes.
 # Usage: store_h5py.sh STORE_SAMPLE. Exit status 77: skipped.
+. "$(dirname "$0")/common.sh"
 python=${PYTHON:-/usr/bin/python3}
-if ! "$python" -c 'import h5py' 2>/dev/null; then
-    echo "skipped: $python has no h5py"
-    exit 77
-fi
-folder=$(mktemp -d) || exit 1
-trap 'rm -r "$folder"' EXIT
-sample=$(realpath "$1") && cd "$folder" && SAMPLE=$sample "$python" - <<'END'
+"$python" -c 'import h5py' 2>/dev/null || skip "$python has no h5py"
+SAMPLE=$(realpath "$1") || exit 1
+export SAMPLE
+enter_folder
+"$python" - <<'END'
 import os, subprocess
 import h5py
 import numpy as np

@@ -11,8 +11,7 @@ duo=$(realpath "$1")/src/cli/duo
 . "$(dirname "$0")/every_command.sh"
 
 if ! grep -qs 'DUO_SANITIZE_THREADS:BOOL=ON' "$1/CMakeCache.txt" || [ ! -x "$duo" ]; then
-    echo "threads: skipped, $1 is not made for it; see $0"
-    exit 77
+    skip "$1 is not made for it; see $0"
 fi
 export OMP_NUM_THREADS=4 GOMP_SPINCOUNT=0 DUO_ISA=${DUO_ISA:-avx2}
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66 halt_on_error=0"

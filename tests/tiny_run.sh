@@ -5,10 +5,7 @@
 : "${duo:?the program to run}"
 export OMP_WAIT_POLICY=passive # many short runs: threads that wait must not keep a core busy
 
-fail() {
-    echo "$(basename "$0" .sh): $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/common.sh"
 
 # In memory where there is room: what a kill leaves does not depend on the disk.
 enter_scratch() {
@@ -16,9 +13,8 @@ enter_scratch() {
     if [ -w /dev/shm ] && [ "$(df -Pk /dev/shm | awk 'NR == 2 { print $4 }')" -gt 500000 ]; then
         place=/dev/shm
     fi
-    work=$(mktemp -d "$place/duo-test.XXXXXX")
+    enter_folder "$place"
     trap 'leave_scratch' EXIT
-    cd "$work" || exit
     # HDF5 does not free what it held for a file that could not be written.
     echo 'leak:libhdf5' >suppressions
     export LSAN_OPTIONS=suppressions=$work/suppressions:print_suppressions=0
@@ -27,22 +23,21 @@ enter_scratch() {
 leave_scratch() {
     jobs -p | xargs -r kill -9 2>/dev/null || true # a run that is left would make its folder again
     wait
-    cd /
-    rm -rf "$work"
+    leave_folder
 }
 
-# Sentences over a small vocabulary with some order in them, so that there is something to learn.
-make_tokens() {
-    awk 'BEGIN {
-        srand(7)
-        n = split("the a one no every", det); m = split("king cat stone river ship child", noun)
-        k = split("sees takes loves breaks follows", verb)
-        for (i = 0; i < 6000; i++)
-            print det[int(rand() * n) + 1], noun[int(rand() * m) + 1], verb[int(rand() * k) + 1], \
-                det[int(rand() * n) + 1], noun[int(rand() * m) + 1] "."
-    }' >text.txt
-    "$duo" prepare --input text.txt --output tokens.h5 --vocab-size 320 2>prepare.log >&2 ||
-        fail "prepare: $(cat prepare.log)"
+# quietly COMMAND ARGUMENT...: a command of the program must end well; what it prints goes to COMMAND.log
+quietly() {
+    "$duo" "$@" >"$1.log" 2>&1 || fail "$1: $(tail -1 "$1.log")"
+}
+
+# says STATUS TEXT ARGUMENT...: what a command of the program prints holds the text
+says() {
+    local status=$1 text=$2 got=0
+    shift 2
+    "$duo" "$@" >out.log 2>err.log || got=$?
+    [ $got -eq "$status" ] || fail "$*: status $got: $(cat err.log)"
+    grep -qF -e "$text" err.log out.log || fail "$*: no '$text' in: $(cat out.log err.log)"
 }
 
 # make_recipe DENSE SMALL DUO ROUTER SAVE_EVERY: steps of each stage
@@ -88,6 +83,15 @@ latest_step() {
     target=$(readlink "$1/tiny/latest" 2>/dev/null) || target=step-00000000.h5
     target=${target#step-}
     echo $((10#${target%.h5}))
+}
+
+# train_on FOLDER: in the background, from where it stands; $pid is the process. Who waits for a line of
+# FOLDER.log must not find that of the run before.
+# shellcheck disable=SC2034,SC2046
+train_on() {
+    rm -f "$1.log"
+    "$duo" train tiny.conf --checkpoints "$1" $(resume_flag "$1") >"$1.log" 2>&1 &
+    pid=$!
 }
 
 # --resume when there is a checkpoint to resume from

@@ -13,9 +13,7 @@ make_recipe 5 5 4000 1 1 # a save after every step
 export OMP_NUM_THREADS=1
 
 begin() {
-    # shellcheck disable=SC2046
-    "$duo" train tiny.conf --checkpoints busy $(resume_flag busy) >busy.log 2>&1 &
-    pid=$!
+    train_on busy
     trap 'kill -9 $pid 2>/dev/null || true; leave_scratch' EXIT
     until [ "$(cat busy/tiny/lock 2>/dev/null)" = $pid ] && [ -e busy/tiny/best.h5 ]; do
         kill -0 $pid 2>/dev/null || fail "training: $(tail -1 busy.log)"

@@ -8,8 +8,7 @@ duo=$(realpath "$1")
 . "$(dirname "$0")/every_command.sh"
 
 if ! command -v valgrind >/dev/null || ! valgrind "$duo" --version >/dev/null 2>&1; then
-    echo "skipped: valgrind does not run this build"
-    exit 77
+    skip "valgrind does not run this build"
 fi
 # Its instructions end before AVX-512; one thread, since it runs them one at a time anyway.
 export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 DUO_ISA=portable
