@@ -3,9 +3,11 @@
 /* T crosses a block of 32 queries and one of 64 keys and is a multiple of neither; 3 queries a
  * head of keys and values; D no multiple of any vector. */
 static const duo_attention_shape odd = {.B = 2, .T = 71, .H = 6, .Hkv = 2, .D = 10};
-/* A query a head of keys: a lone node then has a walk of its own. 1 / sqrt(D) is no power of two.
- */
+/* A query a head of keys. 1 / sqrt(D) is no power of two. */
 static const duo_attention_shape own_heads = {.B = 2, .T = 71, .H = 3, .Hkv = 3, .D = 32};
+/* More heads, and more queries of one head, than walk over a lone node's cache together. */
+static const duo_attention_shape many_heads = {.B = 2, .T = 71, .H = 40, .Hkv = 40, .D = 6};
+static const duo_attention_shape one_head = {.B = 2, .T = 71, .H = 40, .Hkv = 1, .D = 6};
 
 static double loss(void *context)
 {
@@ -185,6 +187,8 @@ START_TEST(steps_agree_with_forward)
     if (!start_isa(_i, 2)) return;
     check_steps(odd);
     check_steps(own_heads);
+    check_steps(many_heads);
+    check_steps(one_head);
     duo_kernels_stop();
 }
 END_TEST
@@ -229,6 +233,8 @@ START_TEST(a_node_has_the_same_bits_alone_and_among_others)
     if (!start_isa(_i, 2)) return;
     check_lone_nodes(odd);
     check_lone_nodes(own_heads);
+    check_lone_nodes(many_heads);
+    check_lone_nodes(one_head);
     duo_kernels_stop();
 }
 END_TEST

@@ -9,20 +9,21 @@
 
 enum {
     STEP_NODES = 48,       /* nodes of one place that a thread takes at once */
-    ALONE_HEADS = 32,      /* heads of a lone node whose caches are walked together, at most, */
-    ALONE_CHANNELS = 1024, /* and their channels, where a head has no more */
+    ALONE_HEADS = 32,      /* queries of a lone node that walk over a cache together, at most, */
+    ALONE_CHANNELS = 1024, /* and channels of its keys, where a head has no more */
     LINE = 16              /* floats of a cache line */
 };
 
-static size_t alone_heads(size_t D)
+/* Heads of keys, of which each serves `group` queries; 0: too many. */
+static size_t alone_heads(size_t D, size_t group)
 {
-    return duo_min(ALONE_HEADS, duo_max(1, ALONE_CHANNELS / D));
+    return duo_min(ALONE_HEADS / group, duo_max(1, ALONE_CHANNELS / D));
 }
 
 static size_t step_thread_scratch(size_t max_T, size_t D)
 {
     const size_t lanes = (3 * D + max_T + DUO_LANES) * DUO_LANES;
-    const size_t alone = 2 * D * DUO_LANES + alone_heads(D) * (max_T + DUO_LANES);
+    const size_t alone = 2 * D * DUO_LANES + ALONE_HEADS * (max_T + DUO_LANES);
     return duo_max(lanes, alone);
 }
 
@@ -85,31 +86,35 @@ static void touch_rows(const float *x, size_t row, size_t n, size_t channels)
 }
 
 /*
- * A lone node, a query a head: the keys become the lanes, and the caches are walked once, heads
- * h .. h + heads of a position together. The sums are those of step_lanes, in its order.
+ * A lone node: the keys become the lanes, and the caches are walked once, the heads kv .. kv +
+ * heads of a position together. The sums are those of step_lanes, in its order.
  */
-static void step_alone(step s, size_t sequence, size_t length, size_t node, size_t h, size_t heads,
+static void step_alone(step s, size_t sequence, size_t length, size_t node, size_t kv, size_t heads,
                        float *scratch)
 {
     const duo_simd *rows = duo_rows;
-    const size_t D = s.D, row = s.Hkv * D, width = length + DUO_LANES;
-    const size_t cache = (sequence * s.max_T * s.Hkv + h) * D, own = (node * s.H + h) * D;
-    float *lanes = scratch, *own_keys = lanes + D * DUO_LANES;
-    float *scores = own_keys + D * DUO_LANES, own_scores[DUO_LANES], sum[ALONE_HEADS] = {0};
+    const size_t D = s.D, row = s.Hkv * D, group = s.H / s.Hkv, queries = heads * group;
+    const size_t cache = (sequence * s.max_T * s.Hkv + kv) * D, width = length + DUO_LANES;
+    const float *q = s.q + (node * s.H + kv * group) * D;
+    const float *own_k = s.k + (node * s.Hkv + kv) * D, *own_v = s.v + (node * s.Hkv + kv) * D;
+    const float *own_keys[DUO_LANES];
+    float *y = s.y + (q - s.q), *lanes = scratch, *own_lanes = lanes + D * DUO_LANES;
+    float *scores = own_lanes + D * DUO_LANES, own_scores[DUO_LANES], sum[ALONE_HEADS] = {0};
 
     for (size_t j = 0; j < length; j += DUO_LANES) {
         const size_t n = duo_min(DUO_LANES, length - j);
         const float *keys = s.k_cache + cache + j * row;
         touch_rows(keys, row, n, heads * D);
-        for (size_t i = 0; i < heads; i++) {
-            duo_fill_lanes(lanes, keys + i * D, row, n, D);
-            rows->scores(scores + i * width + j, s.q + own + i * D, D, lanes, 1, n, D, 1);
+        for (size_t i = 0; i < queries; i++) {
+            if (i % group == 0) duo_fill_lanes(lanes, keys + i / group * D, row, n, D);
+            rows->scores(scores + i * width + j, q + i * D, D, lanes, 1, n, D, 1);
         }
     }
-    duo_fill_lanes(lanes, s.q + own, D, heads, D);
-    duo_fill_lanes(own_keys, s.k + own, D, heads, D);
-    rows->lane_dots(own_scores, own_keys, lanes, heads, D);
-    for (size_t i = 0; i < heads; i++) {
+    for (size_t l = 0; l < DUO_LANES; l++) own_keys[l] = own_k + (l < queries ? l / group : 0) * D;
+    rows->set_lanes(own_lanes, own_keys, queries, D);
+    duo_fill_lanes(lanes, q, D, queries, D);
+    rows->lane_dots(own_scores, own_lanes, lanes, queries, D);
+    for (size_t i = 0; i < queries; i++) {
         float *p = scores + i * width;
         p[length] = own_scores[i];
         const float max = rows->max(p, length + 1);
@@ -120,14 +125,14 @@ static void step_alone(step s, size_t sequence, size_t length, size_t node, size
         const size_t n = duo_min(DUO_LANES, length - j);
         const float *values = s.v_cache + cache + j * row;
         touch_rows(values, row, n, heads * D);
-        for (size_t i = 0; i < heads; i++)
-            sum[i] = rows->add_weighted_rows(s.y + own + i * D, scores + i * width + j, sum[i],
-                                             values + i * D, row, n, D, j > 0);
+        for (size_t i = 0; i < queries; i++)
+            sum[i] = rows->add_weighted_rows(y + i * D, scores + i * width + j, sum[i],
+                                             values + i / group * D, row, n, D, j > 0);
     }
-    for (size_t i = 0; i < heads; i++) {
-        float *y = s.y + own + i * D, *p = scores + i * width + length;
-        sum[i] = rows->add_weighted_rows(y, p, sum[i], s.v + own + i * D, D, 1, D, length > 0);
-        rows->scale(y, y, 1.0f / sum[i], D);
+    for (size_t i = 0; i < queries; i++) {
+        sum[i] = rows->add_weighted_rows(y + i * D, scores + i * width + length, sum[i],
+                                         own_v + i / group * D, D, 1, D, length > 0);
+        rows->scale(y + i * D, y + i * D, 1.0f / sum[i], D);
     }
 }
 
@@ -159,7 +164,8 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
     /* Threads share the heads of each place, unless there are enough places: a cache is then
      * walked from end to end. */
     const bool whole = places % threads == 0 || places >= 4 * threads;
-    const size_t heads = duo_min(alone_heads(D), whole ? Hkv : duo_divide_up(Hkv, threads));
+    const size_t alone = alone_heads(D, group), shared = whole ? Hkv : duo_divide_up(Hkv, threads);
+    const size_t heads = duo_min(duo_max(1, alone), shared);
 #pragma omp parallel num_threads(threads) if (!serial)
     {
         const size_t mine = (size_t)omp_get_thread_num(), team = (size_t)omp_get_num_threads();
@@ -169,11 +175,11 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
             const size_t sequence = sequences[first], length = positions[first];
             end = end_of_place(sequences, positions, first, N);
             assert(length <= max_T);
-            const size_t queries = (end - first) * group;
+            const size_t nodes = end - first, queries = nodes * group;
             for (size_t kv = 0; kv < Hkv; kv += heads) {
                 if (unit++ % team != mine) continue;
                 const size_t last = duo_min(kv + heads, Hkv);
-                if (queries == 1) {
+                if (nodes == 1 && alone > 0) {
                     step_alone(s, sequence, length, first, kv, last - kv, own);
                     continue;
                 }
