@@ -6,7 +6,7 @@ static const duo_attention_shape odd = {.B = 2, .T = 71, .H = 6, .Hkv = 2, .D = 
 /* A query a head of keys. 1 / sqrt(D) is no power of two. */
 static const duo_attention_shape own_heads = {.B = 2, .T = 71, .H = 3, .Hkv = 3, .D = 32};
 /* More heads, and more queries of one head, than walk over a lone node's cache together. */
-static const duo_attention_shape many_heads = {.B = 2, .T = 71, .H = 40, .Hkv = 40, .D = 6};
+static const duo_attention_shape many_heads = {.B = 2, .T = 71, .H = 40, .Hkv = 40, .D = 12};
 static const duo_attention_shape one_head = {.B = 2, .T = 71, .H = 40, .Hkv = 1, .D = 6};
 
 static double loss(void *context)
@@ -252,6 +252,35 @@ START_TEST(bits_of_steps_do_not_depend_on_threads)
 }
 END_TEST
 
+/* One node for each place: fewer of them than threads, as many, and more; and one far longer. */
+static const size_t lone[] = {1, 2, 3, 4, 8, 17};
+enum { LONE = 1 + 2 + 3 + 4 + 8 + 17 };
+
+static void run_lone_steps(float *out)
+{
+    const duo_attention_shape s = many_heads;
+    fixture f = setup(s);
+    float *q = gradcheck_numbers(LONE * s.H * s.D, 12),
+          *k = gradcheck_numbers(LONE * s.H * s.D, 13);
+    float *v = gradcheck_numbers(LONE * s.H * s.D, 14);
+    uint32_t sequences[LONE], positions[LONE];
+    for (size_t i = 0; i < sizeof lone / sizeof *lone; i++, out += lone[i - 1] * s.H * s.D) {
+        for (size_t n = 0; n < lone[i]; n++) {
+            sequences[n] = n % 2;
+            positions[n] = (uint32_t)(lone[i] == 4 && n > 0 ? n : 70 - n);
+        }
+        step(&f, out, q, k, v, sequences, positions, lone[i]);
+    }
+    free(q), free(k), free(v);
+    teardown(&f);
+}
+
+START_TEST(bits_of_lone_steps_do_not_depend_on_threads)
+{
+    assert_same_bits_on_any_threads(_i, run_lone_steps, LONE * many_heads.H * many_heads.D);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -264,6 +293,7 @@ int main(void)
         steps_agree_with_forward,
         a_node_has_the_same_bits_alone_and_among_others,
         bits_of_steps_do_not_depend_on_threads,
+        bits_of_lone_steps_do_not_depend_on_threads,
     };
     return run_on_every_isa("attention", tests, sizeof tests / sizeof *tests);
 }

@@ -22,7 +22,8 @@ typedef enum duo_bench_part {
                               kernels as they are timed inside of it */
     DUO_BENCH_ROUTING,  /**< time by share of big beside the FLOP model */
     DUO_BENCH_ORACLE,   /**< cost of the exact search by depth, modules and context */
-    DUO_BENCH_GENERATE, /**< tokens per second of decoding beside the walk over the weights */
+    DUO_BENCH_GENERATE, /**< tokens per second of decoding beside the walk over the weights, and
+                              where a token's time goes */
     DUO_BENCH_MEMORY,   /**< peak memory of a short run beside what is predicted */
     DUO_BENCH_PARTS
 } duo_bench_part;
@@ -34,6 +35,7 @@ const char *duo_bench_part_name(duo_bench_part part);
 typedef struct duo_bench_row {
     duo_bench_part part;
     char name[64];
+    char of[64]; /**< the row that this one is a part of, as a kernel of a step; "": none */
     int threads;
     duo_precision precision;
     const char *unit;          /**< of value: "GFLOP/s", "GB/s", "tokens/s", "MiB" */
@@ -41,7 +43,7 @@ typedef struct duo_bench_row {
     double limit;              /**< what it could be, in the same unit */
     const char *limit_name; /**< what sets the limit: "peak", or "read" or "triad", the bandwidth of
                                a working set of the same size; NULL: none */
-    double seconds;         /**< of one call, median */
+    double seconds;         /**< of one call, median; of a kernel of a step, of all its calls */
     double error;           /**< largest deviation from a plain loop in double, over the root
                                  mean square of the right results */
     double tokens_per_s;    /**< of a training step, of a search */
@@ -54,10 +56,11 @@ typedef void duo_bench_sink(void *context, const duo_bench_row *row);
 
 typedef struct duo_bench_setting {
     size_t repeats;        /**< samples of a figure, at least 1; the median counts */
-    double sample_seconds; /**< calls are repeated within a sample until it is this long */
+    double sample_seconds; /**< calls are repeated within a sample until it is this long; a step
+                                is a sample by itself */
     bool quick;            /**< small shapes: to see that everything works, not how fast */
-    const char *match;     /**< of kernels, steps and searches, only those whose name holds this;
-                              NULL: all */
+    const char *match;     /**< of kernels, steps and searches, only those whose name holds this,
+                              a step with its kernels; NULL: all */
     const int *threads;    /**< numbers of threads to measure with */
     size_t n_threads;
     const duo_precision *precisions; /**< of matrix products */

@@ -4,8 +4,9 @@
 #include <stddef.h>
 
 /**
- * Where the time of a step, a search or a generation goes: while a stopwatch is in use, kernels
- * that put all threads to work book their calls on it. It costs two readings of the clock a call.
+ * Where the time of a step or of a generated token goes: while a stopwatch is in use, kernels on
+ * whole arrays book their calls on it, at two readings of the clock each. What routers decide and
+ * what lies between kernels is not booked.
  */
 typedef struct duo_kernel_time {
     const char *kernel; /**< "y = x W^T", "attention forward" */

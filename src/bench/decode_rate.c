@@ -83,9 +83,21 @@ static demand demand_of(const decoder *d)
 
 /* ---------------------------------------------------------------- the part */
 
+/* Where a token's time goes. */
+static duo_status profile(const duo_bench *bench, decoder *d, const duo_bench_row *whole)
+{
+    const size_t repeats = bench_repeats(&bench->setting);
+    bench_sample *samples = calloc(repeats, sizeof *samples);
+    if (!samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of kernels");
+    for (size_t k = 0; k < repeats; k++) bench_sample_take(&samples[k], whole->precision, run, d);
+    bench_emit_profile(bench, whole, samples, repeats, TOKENS);
+    free(samples);
+    return DUO_OK;
+}
+
 /* `rate`: bytes per second that can be read of so large a model. */
-static void measure_share(const duo_bench *bench, decoder *d, double share, double rate,
-                          duo_precision precision)
+static duo_status measure_share(const duo_bench *bench, decoder *d, double share, double rate,
+                                duo_precision precision, bool profiled)
 {
     const double p[DUO_MODULES] = {[DUO_SMALL] = 1 - share, [DUO_BIG] = share};
     duo_routes_random(d->routes, TOKENS, d->S, d->L, p, 1, 0, 0);
@@ -103,21 +115,7 @@ static void measure_share(const duo_bench *bench, decoder *d, double share, doub
     row.limit = (double)d->S / fmax(by_bytes, by_flops);
     row.limit_name = by_bytes > by_flops ? "read" : "peak";
     bench_emit(bench, &row);
-}
-
-/* Where the time goes with half of the FFNs big. */
-static duo_status profile(const duo_bench *bench, decoder *d, duo_precision precision)
-{
-    const size_t repeats = bench_repeats(&bench->setting);
-    const double p[DUO_MODULES] = {[DUO_SMALL] = 0.5, [DUO_BIG] = 0.5};
-    bench_sample *samples = calloc(repeats, sizeof *samples);
-    if (!samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of kernels");
-    duo_routes_random(d->routes, TOKENS, d->S, d->L, p, 1, 0, 0);
-    for (size_t k = 0; k < repeats; k++) bench_sample_take(&samples[k], precision, run, d);
-    bench_emit_profile(bench, DUO_BENCH_GENERATE, duo_kernels_threads(), precision, samples,
-                       repeats, TOKENS);
-    free(samples);
-    return DUO_OK;
+    return profiled ? profile(bench, d, &row) : DUO_OK;
 }
 
 static double packed_bytes(const duo_model *model)
@@ -148,8 +146,7 @@ static duo_status measure_batch(const duo_bench *bench, duo_model *model, size_t
     double rate = 0;
     status = bench_bandwidth(bench, true, packed_bytes(model), &rate);
     for (size_t i = 0; i < sizeof shares / sizeof *shares && status == DUO_OK; i++)
-        measure_share(bench, &d, shares[i], rate, precision);
-    if (status == DUO_OK) status = profile(bench, &d, precision);
+        status = measure_share(bench, &d, shares[i], rate, precision, shares[i] == 0.5);
     duo_arena_free(&arena);
     return status;
 }

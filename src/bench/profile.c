@@ -1,5 +1,6 @@
 #include "profile.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,11 @@ void bench_sample_take(bench_sample *sample, duo_precision precision, bench_work
 /* What times of a sample are wanted. */
 typedef enum wanted { WHOLE, KERNEL, REST } wanted;
 
+static bool same_kernel(const duo_kernel_time *a, const duo_kernel_time *b)
+{
+    return a->O == b->O && a->I == b->I && strcmp(a->kernel, b->kernel) == 0;
+}
+
 /* Of a kernel that a sample has not called: nothing. */
 static duo_kernel_time time_of(const bench_sample *s, wanted what, const duo_kernel_time *kernel)
 {
@@ -28,9 +34,7 @@ static duo_kernel_time time_of(const bench_sample *s, wanted what, const duo_ker
     for (size_t i = 0; i < s->watch.n; i++) {
         const duo_kernel_time *row = &s->watch.rows[i];
         rest.seconds -= row->seconds;
-        if (what == KERNEL && row->O == kernel->O && row->I == kernel->I &&
-            strcmp(row->kernel, kernel->kernel) == 0)
-            found = *row;
+        if (what == KERNEL && same_kernel(row, kernel)) found = *row;
     }
     return what == KERNEL ? found : rest;
 }
@@ -39,6 +43,7 @@ static bench_times times_of(const bench_sample *samples, size_t n, wanted what,
                             const duo_kernel_time *kernel, double *flops)
 {
     double seconds[BENCH_MOST_REPEATS], at_peak[BENCH_MOST_REPEATS];
+    assert(n <= BENCH_MOST_REPEATS);
     *flops = 0;
     for (size_t k = 0; k < n; k++) *flops += time_of(&samples[k], what, kernel).flops / (double)n;
     for (size_t k = 0; k < n; k++) {
@@ -62,24 +67,40 @@ static int by_time(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-void bench_emit_profile(const duo_bench *bench, duo_bench_part part, int threads,
-                        duo_precision precision, const bench_sample *samples, size_t n,
-                        double units)
+/* The kernels of any sample: not every step has tokens for each. */
+static size_t kernels_of(duo_kernel_time kernels[DUO_STOPWATCH_ROWS], const bench_sample *samples,
+                         size_t n)
 {
-    const duo_stopwatch *watch = &samples[0].watch;
+    size_t found = 0;
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i < samples[k].watch.n; i++) {
+            const duo_kernel_time *row = &samples[k].watch.rows[i];
+            size_t at = 0;
+            while (at < found && !same_kernel(&kernels[at], row)) at++;
+            if (at == found && found < DUO_STOPWATCH_ROWS) kernels[found++] = *row;
+        }
+    return found;
+}
+
+void bench_emit_profile(const duo_bench *bench, const duo_bench_row *whole,
+                        const bench_sample *samples, size_t n, double units)
+{
+    duo_kernel_time kernels[DUO_STOPWATCH_ROWS];
     duo_bench_row rows[DUO_STOPWATCH_ROWS + 1];
     double flops;
-    const double whole = bench_sample_times(samples, n, &flops).median;
-    for (size_t i = 0; i <= watch->n; i++) {
-        const duo_kernel_time *kernel = &watch->rows[i];
-        const wanted what = i < watch->n ? KERNEL : REST;
+    const size_t count = kernels_of(kernels, samples, n);
+    const double all = bench_sample_times(samples, n, &flops).median;
+    for (size_t i = 0; i <= count; i++) {
+        const duo_kernel_time *kernel = &kernels[i];
+        const wanted what = i < count ? KERNEL : REST;
         const bench_times times = times_of(samples, n, what, kernel, &flops);
         duo_bench_row *row = &rows[i];
-        *row = bench_row(part, "  the rest of the step", precision);
-        row->threads = threads;
+        *row = bench_row(whole->part, "  the rest", whole->precision);
+        snprintf(row->of, sizeof row->of, "%s", whole->name);
+        row->threads = whole->threads;
         if (flops > 0) bench_row_flops(row, times, flops);
         row->seconds = times.median / units;
-        row->part_of_step = times.median / whole;
+        row->part_of_step = times.median / all;
         if (what == REST) continue;
         if (kernel->O > 0)
             snprintf(row->name, sizeof row->name, "  %s, %zux%zu", kernel->kernel, kernel->O,
@@ -87,6 +108,6 @@ void bench_emit_profile(const duo_bench *bench, duo_bench_part part, int threads
         else
             snprintf(row->name, sizeof row->name, "  %s", kernel->kernel);
     }
-    qsort(rows, watch->n, sizeof *rows, by_time);
-    for (size_t i = 0; i <= watch->n; i++) bench_emit(bench, &rows[i]);
+    qsort(rows, count, sizeof *rows, by_time);
+    for (size_t i = 0; i <= count; i++) bench_emit(bench, &rows[i]);
 }

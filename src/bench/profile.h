@@ -18,10 +18,9 @@ void bench_sample_take(bench_sample *sample, duo_precision precision, bench_work
  * many as their mean, which goes to *flops. */
 bench_times bench_sample_times(const bench_sample *samples, size_t n, double *flops);
 
-/** A row for each kernel of n samples, the longest first, and one for what none of them did. A
- * sample is `units` steps, by which times are divided. */
-void bench_emit_profile(const duo_bench *bench, duo_bench_part part, int threads,
-                        duo_precision precision, const bench_sample *samples, size_t n,
-                        double units);
+/** A row for each kernel of n samples of `whole`, the longest first, and one for what none of them
+ * did. A sample is `units` steps, by which times are divided. */
+void bench_emit_profile(const duo_bench *bench, const duo_bench_row *whole,
+                        const bench_sample *samples, size_t n, double units);
 
 #endif

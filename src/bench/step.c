@@ -45,14 +45,14 @@ static duo_status take_sample(bench_sample *s, bench_trial *trial, int threads,
 
 /* All numbers of threads in turns, so that a drifting clock meets them alike. The bits of a step
  * do not depend on them: one trial serves all. */
-static duo_status take_samples(step_samples *of, const duo_stage_recipe *stage)
+static duo_status take_samples(duo_bench *bench, step_samples *of, const duo_stage_recipe *stage)
 {
-    const duo_bench_setting *setting = &of->bench->setting;
+    const duo_bench_setting *setting = &bench->setting;
     bench_trial trial = {0};
     size_t most = 0;
     for (size_t i = 1; i < setting->n_threads; i++)
         if (setting->threads[i] > setting->threads[most]) most = i;
-    duo_status status = duo_kernels_start(setting->threads[most]); /* scratch for all of them */
+    duo_status status = bench_start(bench, most); /* scratch for all of them */
     if (status == DUO_OK) status = bench_trial_open(&trial, &setting->model, stage);
     for (size_t k = 0; k < of->repeats; k++)
         for (size_t i = 0; i < setting->n_threads && status == DUO_OK; i++)
@@ -68,15 +68,14 @@ static duo_status take_samples(step_samples *of, const duo_stage_recipe *stage)
 static void emit_step(const step_samples *of, size_t i)
 {
     const bench_sample *samples = of->samples + i * of->repeats;
-    const int threads = of->bench->setting.threads[i];
     double flops;
     const bench_times times = bench_sample_times(samples, of->repeats, &flops);
     duo_bench_row row = bench_row(DUO_BENCH_STEP, of->name, of->precision);
-    row.threads = threads;
+    row.threads = of->bench->setting.threads[i];
     bench_row_flops(&row, times, flops);
     row.tokens_per_s = of->tokens / times.median;
     bench_emit(of->bench, &row);
-    bench_emit_profile(of->bench, DUO_BENCH_STEP, threads, of->precision, samples, of->repeats, 1);
+    bench_emit_profile(of->bench, &row, samples, of->repeats, 1);
 }
 
 /* Over the first number of threads, of the samples that were taken one after the other. */
@@ -104,7 +103,7 @@ static void emit_speed_up(const step_samples *of, size_t i)
 
 /* ---------------------------------------------------------------- the part */
 
-static duo_status measure(const duo_bench *bench, int which, duo_precision precision)
+static duo_status measure(duo_bench *bench, int which, duo_precision precision)
 {
     const duo_bench_setting *s = &bench->setting;
     step_samples of = {
@@ -112,7 +111,7 @@ static duo_status measure(const duo_bench *bench, int which, duo_precision preci
     of.samples = calloc(s->n_threads * of.repeats, sizeof *of.samples);
     if (!of.samples) return duo_fail(DUO_ENOMEM, "bench: no memory for the times of steps");
     const duo_stage_recipe stage = stage_of(s, which, precision);
-    const duo_status status = take_samples(&of, &stage);
+    const duo_status status = take_samples(bench, &of, &stage);
     for (size_t i = 0; i < s->n_threads && status == DUO_OK; i++) {
         emit_step(&of, i);
         if (i > 0) emit_speed_up(&of, i);

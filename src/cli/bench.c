@@ -176,6 +176,7 @@ static void add_row(report *r, const duo_bench_row *row)
         r->failed = true;
         return;
     }
+    if (*row->of) json_object_set_new(object, "of", json_string(row->of));
     if (*row->unit) json_object_set_new(object, "unit", json_string(row->unit));
     add_number(object, "value", row->value, &r->failed);
     add_number(object, "least", row->least, &r->failed);

@@ -49,7 +49,7 @@ static inline float duo_attention_scale(size_t D)
 /** Rows of a strided array as the lanes of a block. */
 static inline void duo_fill_lanes(float *lanes, const float *x, size_t row, size_t n, size_t D)
 {
-    const float *rows[DUO_LANES];
+    const float *rows[DUO_LANES]; /* all set, though n are read: compilers cannot know that */
     for (size_t l = 0; l < DUO_LANES; l++) rows[l] = x + (l < n ? l : 0) * row;
     duo_rows->set_lanes(lanes, rows, n, D);
 }

@@ -9,21 +9,21 @@
 
 enum {
     STEP_NODES = 48,       /* nodes of one place that a thread takes at once */
-    ALONE_HEADS = 32,      /* queries of a lone node that walk over a cache together, at most, */
-    ALONE_CHANNELS = 1024, /* and channels of its keys, where a head has no more */
+    ALONE_QUERIES = 32,    /* of a lone node that walk over a cache together, at most, */
+    ALONE_CHANNELS = 1024, /* and the channels of their keys, where a head has no more */
     LINE = 16              /* floats of a cache line */
 };
 
 /* Heads of keys, of which each serves `group` queries; 0: too many. */
 static size_t alone_heads(size_t D, size_t group)
 {
-    return duo_min(ALONE_HEADS / group, duo_max(1, ALONE_CHANNELS / D));
+    return duo_min(ALONE_QUERIES / group, duo_max(1, ALONE_CHANNELS / D));
 }
 
 static size_t step_thread_scratch(size_t max_T, size_t D)
 {
     const size_t lanes = (3 * D + max_T + DUO_LANES) * DUO_LANES;
-    const size_t alone = 2 * D * DUO_LANES + ALONE_HEADS * (max_T + DUO_LANES);
+    const size_t alone = 2 * D * DUO_LANES + ALONE_QUERIES * (max_T + DUO_LANES);
     return duo_max(lanes, alone);
 }
 
@@ -99,7 +99,7 @@ static void step_alone(step s, size_t sequence, size_t length, size_t node, size
     const float *own_k = s.k + (node * s.Hkv + kv) * D, *own_v = s.v + (node * s.Hkv + kv) * D;
     const float *own_keys[DUO_LANES];
     float *y = s.y + (q - s.q), *lanes = scratch, *own_lanes = lanes + D * DUO_LANES;
-    float *scores = own_lanes + D * DUO_LANES, own_scores[DUO_LANES], sum[ALONE_HEADS] = {0};
+    float *scores = own_lanes + D * DUO_LANES, own_scores[DUO_LANES], sum[ALONE_QUERIES] = {0};
 
     for (size_t j = 0; j < length; j += DUO_LANES) {
         const size_t n = duo_min(DUO_LANES, length - j);
@@ -156,14 +156,18 @@ void duo_attention_step(float *y, const float *q, const float *k, const float *v
     assert(H % Hkv == 0);
     const step s = {y, q, k, v, k_cache, v_cache, max_T, H, Hkv, D};
     const size_t group = H / Hkv, threads = (size_t)duo_kernels_threads();
-    size_t seen = 0, places = 0;
+    size_t seen = 0, places = 0, most = 0;
     const duo_span span = duo_span_begin();
-    for (size_t n = 0; n < N; n++) seen += positions[n];
-    for (size_t n = 0; n < N; n = end_of_place(sequences, positions, n, N)) places++;
+    for (size_t n = 0, end; n < N; n = end, places++) {
+        end = end_of_place(sequences, positions, n, N);
+        seen += (end - n) * positions[n];
+        most = duo_max(most, (end - n) * positions[n]);
+    }
     const bool serial = 2 * seen * H * D < DUO_SERIAL_WORK;
-    /* Threads share the heads of each place, unless there are enough places: a cache is then
-     * walked from end to end. */
-    const bool whole = places % threads == 0 || places >= 4 * threads;
+    /* Threads share the heads of each place, unless there are enough places, and alike, to share
+     * those: a cache is then walked from end to end. */
+    const bool even = places % threads == 0 || places >= 4 * threads;
+    const bool whole = even && most * places <= seen + seen / 4;
     const size_t alone = alone_heads(D, group), shared = whole ? Hkv : duo_divide_up(Hkv, threads);
     const size_t heads = duo_min(duo_max(1, alone), shared);
 #pragma omp parallel num_threads(threads) if (!serial)

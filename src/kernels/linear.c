@@ -3,6 +3,7 @@
 
 #include "duo/sizes.h"
 #include "product.h"
+#include "span.h"
 
 static duo_product forward_product(const duo_weight *weight)
 {
@@ -87,6 +88,7 @@ enum { COLUMNS = 48 }; /* that a thread adds up at once */
 static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t O)
 {
     const bool serial = n_rows * O < DUO_SERIAL_WORK;
+    const duo_span span = duo_span_begin();
 #pragma omp parallel for num_threads(duo_kernels_threads()) schedule(static) if (!serial)
     for (size_t first = 0; first < O; first += COLUMNS) {
         const size_t cols = duo_min(COLUMNS, O - first);
@@ -97,6 +99,7 @@ static void sum_rows(float *dbias, const duo_operand *dy, size_t n_rows, size_t 
         }
         for (size_t c = 0; c < cols; c++) dbias[first + c] += sum[c];
     }
+    duo_span_end(span, "dbias += sum dy", 0, 0, 0);
 }
 
 static duo_product weight_product(float *dw, duo_operand dy, duo_operand x, size_t n_rows,

@@ -1,6 +1,6 @@
 /*
- * The tiles of instruction sets that are nothing but vectors: TILE_ROWS rows by three of them. The
- * file that includes this has the vectors, as simd_vector.h wants them, and transpose, a
+ * The tiles of instruction sets that are nothing but vectors: TILE_ROWS rows by VECTORS of them.
+ * The file that includes this has the vectors, as simd_vector.h wants them, and transpose, a
  * duo_tile_pack_rows; and defines TILE_NAME(suffix), how its tiles are called.
  */
 #include "bf16.h"
