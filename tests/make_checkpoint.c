@@ -1,5 +1,5 @@
 /* A checkpoint of random weights, for tests of the program:
- * make_checkpoint OUT.h5 [tokenizer=FILE] [modules=small,big] [seed=N] [SIZE=N]...
+ * make_checkpoint OUT.h5 [tokenizer=FILE] [modules=small,big] [inputs=budget] [seed=N] [SIZE=N]...
  * Sizes as in a recipe's model section. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +33,8 @@ static duo_status set(wanted *w, const char *key, const char *value)
         return DUO_OK;
     }
     if (strcmp(key, "modules") == 0 && duo_module_set_parse(&c->router_modules, value))
+        return DUO_OK;
+    if (strcmp(key, "inputs") == 0 && duo_router_inputs_parse(&c->router_inputs, value))
         return DUO_OK;
     if (duo_number_u64(&number, value) != DUO_NUMBER_OK)
         return duo_fail(DUO_EUSAGE, "%s=%s: not understood", key, value);

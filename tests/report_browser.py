@@ -253,6 +253,15 @@ def check_sizes(browser):
                 `${node.tagName}.${node.className} in ${(node.closest('figure') || {}).id}`).slice(0, 4)""")))
 
 
+def check_told(browser, page):
+    browser.open(page)
+    policies = browser.run("""return [...document.querySelectorAll('figure[id^=policies-] tbody tr')]
+        .map((row) => row.children[0].textContent)""")
+    for name in ("router:1.5", "router:2"):
+        for file in ("one", "two"):
+            check(f"{name} told-{file}" in policies, f"no {name} of told-{file}: {policies}")
+
+
 def check_alone(browser, page):
     browser.open(page, "#figure=map-1")
     browser.call("/refresh")
@@ -284,12 +293,13 @@ def check_following(browser, page, folder, metrics):
 
 
 def main():
-    page, followed, folder, metrics = sys.argv[1:]
+    page, told, followed, folder, metrics = sys.argv[1:]
     with Browser() as browser:
         browser.open(page)
         for part in (check_figures, check_curves, check_budgets, check_models, check_maps, check_routes,
                      check_text, check_hostile, check_sizes):
             part(browser)
+        check_told(browser, told)
         check_alone(browser, page)
         check_following(browser, followed, folder, metrics)
         complaints = browser.complaints()

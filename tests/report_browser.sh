@@ -55,6 +55,15 @@ awk 'BEGIN {
 "$duo" eval "$run" --tokens tokens.h5 --windows 6 --seq-len 20 --json eval.json \
     --routes-out eval.h5 >log 2>&1 || fail "$(tail -1 log)"
 
+# Routers that are told a budget, with two sets of thresholds.
+"$make_checkpoint" one.h5 tokenizer=tokens.h5 modules=small,big inputs=budget n_layers=3 max_seq=24 || exit 1
+"$duo" calibrate one.h5 --tokens tokens.h5 --windows 8 --output two.h5 >log 2>&1 || fail "$(tail -1 log)"
+for told in one two; do
+    "$duo" eval $told.h5 --tokens tokens.h5 --windows 6 --seq-len 20 --policy router --policy router:2 \
+        --policy big --routes-out told-$told.h5 >log 2>&1 || fail "$(tail -1 log)"
+done
+"$duo" report "$run" --routes told-one.h5 told-two.h5 --output told.html >log || fail "$(tail -1 log)"
+
 # Three models: trained together, one after the other, and one FFN alone; held-out losses in nats and
 # a multiple choice. The fourth is measured on other text.
 line() { # RUN TRAINED POLICY MFLOPS POSITIONS LOSS
@@ -88,7 +97,7 @@ cmp same.html again.html || fail 'the same input gives other bytes'
 mkdir going && head -25 "$run/metrics.jsonl" >going/metrics.jsonl && cp "$run/recipe.conf" going/
 "$duo" report going --follow --every 1 --output going.html >log 2>&1 &
 follower=$!
-"$python" "$driver" page.html going.html going "$run/metrics.jsonl" || exit 1
+"$python" "$driver" page.html told.html going.html going "$run/metrics.jsonl" || exit 1
 wait $follower || fail "--follow: $(cat log)"
 follower=
 grep -q '"reload":0,' going.html || fail 'the page of a finished run still loads itself anew'

@@ -37,12 +37,16 @@ for (const study of data.studies) {
     if (text) seen.add(text);
   }
   const fileName = (policy) => study.files[policy.file].path.split('/').pop().replace(/\.h5$/, '');
-  const routers = study.policies.filter((policy) => policy.name === 'router');
-  const differ = routers.some((policy) => policy.loss !== routers[0].loss);
+  // Of several files: named as one, and not the same.
+  const isRouter = (policy) => /^router(:|$)/.test(policy.name);
+  const differ = study.policies.filter(
+      (policy) => isRouter(policy) &&
+          study.policies.some(
+              (other) => other.name === policy.name && other.loss !== policy.loss));
   study.policies.forEach((policy, index) => {
     policy.index = index;
     if (policy.name === 'oracle') policy.name = oracleName(study, study.files[policy.file]);
-    if (policy.name === 'router' && differ) policy.name = `router ${fileName(policy)}`;
+    if (differ.includes(policy)) policy.name += ` ${fileName(policy)}`;
     policy.again = study.policies.slice(0, index).some(
         (other) => other.loss === policy.loss &&
             (other.name === policy.name || policy.name.startsWith('file:')));
