@@ -1,15 +1,18 @@
 # shellcheck shell=bash
 # Sourced by scripts that train what is not there yet: a run of other settings is not taken for it.
 
-# resolved_recipe DUO RECIPE: with all keys; without what changes no weights, and files by their
-# last two names, wherever they are
+# resolved_recipe DUO RECIPE: with all keys but those that change no weights, and files by their
+# last two names, wherever they are. What is watched and saved how often (val_every, val_windows,
+# save_every) says which step is best.h5 and where a rollback goes to, and micro_batch how sums round.
+# $work is a folder of the caller's.
 resolved_recipe() {
-    local text
-    text=$("$1" train "$2" --dry-run 2>&1) || {
-        grep '^duo: ' <<<"$text" | tail -1 >&2
+    local text complaint log=${work:?}/dry-run.log
+    text=$("$1" train "$2" --dry-run 2>"$log") || {
+        complaint=$(sed -n '/^duo: /p' "$log" | tail -1)
+        echo "${complaint:-$2: its dry run fails and says '$(tail -1 "$log")'}" >&2
         return 1
     }
-    text=$(sed -E '/^duo: /d; /^parameters /,$d; /^ *(keep|log_every) = /d
+    text=$(sed -E '/^parameters /,$d; /^ *(keep|log_every|spike_window|spike_sigma) = /d
         s|^( *[a-z]+ = ").*/([^/"]+/[^/"]+")$|\1\2|; s/^ *//' <<<"$text")
     # Routers that are told the budget are trained for all.
     case $text in *'router_inputs = "budget'*) text=$(sed '/^target_big = /d' <<<"$text") ;; esac
