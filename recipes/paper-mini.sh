@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The paper's study in small, on the model of paper-mini.conf: tables under recipes/paper-mini/ and
 # a page of all figures. What is there is not made again, what was stopped is gone on with; what is
-# there with other settings than these ends it, with a line that names it.
+# there with other settings than these ends it, with a line that names it. Only a token file is taken
+# as it is.
 #
 #   recipes/paper-mini.sh [PART...]        all of them, in this order:
 #
@@ -114,6 +115,14 @@ train_routers() {
 
 # ---------------------------------------------------------------- studies
 
+# results FILE: what there is of it and of its study
+results() {
+    local kind
+    for kind in 'done' h5 json jsonl tsv; do
+        [ ! -e "$1.$kind" ] || echo "$1.$kind"
+    done
+}
+
 # made_by FILE SETTINGS: fails where FILE.done, which holds those that FILE was made with, has others
 made_by() {
     local before
@@ -122,22 +131,23 @@ made_by() {
         [ -n "${unknown:-}" ] || echo "$1 and others: made before settings were kept; taken as they are" >&2
         unknown=yes
     elif [ "$before" != "$2" ]; then
-        echo "$1: was made by \`$before\`, not by \`$2\`; remove $1.* to make it anew" >&2
+        echo "$1: was made by \`$before\`, not by \`$2\`; remove $(results "$1" | paste -sd ' ') to make it anew" >&2
         return 1
     fi
 }
 
-# study CHECKPOINT FILE COMMAND...: unless FILE.done says that it was made of this checkpoint
+# study FROM FILE COMMAND...: unless FILE.done is newer than FROM, the checkpoint or whatever it is
+# made of
 study() {
-    local checkpoint=$1 file=$2 settings="duo ${*:4}"
+    local from=$1 file=$2 settings="duo ${*:4}"
     settings=${settings//"$runs/"/}
     shift 2
-    if [ "$file.done" -nt "$checkpoint" ]; then
+    if [ "$file.done" -nt "$from" ]; then
         made_by "$file" "$settings"
         return
     fi
-    # Begun on an older checkpoint: its results are of another model.
-    [ -e "$file.done" ] && rm -f "$file".{done,h5,json,jsonl,tsv}
+    # Made of an older one: its results are of another model or text.
+    [ -e "$file.done" ] && results "$file" | xargs -d '\n' rm -f
     say "$file"
     "$@"
     echo "$settings" >"$file.done"
@@ -182,13 +192,15 @@ duo_policies=(--policy small --policy random:0.25 --policy random:0.5 --policy r
 
 # measure CHECKPOINT NAME POLICY_OPTION...: held-out loss, and accuracy on each multiple choice
 measure() {
-    local checkpoint=$1 of=$2 domain
+    local checkpoint=$1 of=$2 domain from
     shift 2
     [ -e "$checkpoint" ] || return 0
     study "$checkpoint" "$run/loss-$of" "$duo" eval "$checkpoint" "$@" \
         --windows "$eval_windows" --json "$run/loss-$of.json"
     for domain in "${domains[@]}"; do
-        study "$checkpoint" "$run/choices-$domain-$of" "$duo" eval "$checkpoint" "$@" \
+        from=$checkpoint
+        [ "$run/choices-$domain.jsonl" -nt "$from" ] && from=$run/choices-$domain.jsonl
+        study "$from" "$run/choices-$domain-$of" "$duo" eval "$checkpoint" "$@" \
             --choices "$run/choices-$domain.jsonl" --json "$run/choices-$domain-$of.json"
     done
 }
@@ -196,7 +208,7 @@ measure() {
 answer_choices() {
     local domain p
     for domain in "${domains[@]}"; do
-        [ -e "$run/choices-$domain.jsonl" ] || "$duo" choices "$tokens" --domain "$domain" \
+        study "$tokens" "$run/choices-$domain" "$duo" choices "$tokens" --domain "$domain" \
             --items "$items" --output "$run/choices-$domain.jsonl"
     done
     measure "$model" duo "${duo_policies[@]}"

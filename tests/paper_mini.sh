@@ -88,12 +88,20 @@ sed 's/steps = 3/steps = 6/' tiny.conf >longer.conf
 refuses "$work/runs/tiny: was trained with other settings: was steps = 3; is now steps = 6; move it away to train it anew" \
     duo "RECIPE=$work/longer.conf"
 refuses "$work/runs/tiny/loss-duo: was made by \`$(<runs/tiny/loss-duo.done)\`, not by \`$(
-    sed 's/--windows 2/--windows 1/' runs/tiny/loss-duo.done)\`; remove $work/runs/tiny/loss-duo.* to make it anew" \
+    sed 's/--windows 2/--windows 1/' runs/tiny/loss-duo.done)\`; remove $work/runs/tiny/loss-duo.done $work/runs/tiny/loss-duo.json to make it anew" \
     choices EVAL_WINDOWS=1
+refuses "$work/runs/tiny/choices-prose: was made by \`$(<runs/tiny/choices-prose.done)\`, not by \`$(
+    sed 's/--items 5/--items 6/' runs/tiny/choices-prose.done)\`; remove $work/runs/tiny/choices-prose.done $work/runs/tiny/choices-prose.jsonl to make it anew" \
+    choices ITEMS=6
+refuses "$work/runs/tiny/recipe.conf: its dry run fails and says ''" duo DUO=/bin/false
 for part in oracle-prose methods; do
     COMMITTED_WINDOWS=2 "$script" $part >log 2>&1 && fail "$part of fewer windows is taken as it is"
     grep -q "/runs/tiny/.*: was made by \`duo oracle .*--windows 1 .*not by .*--windows 2 " log || fail "$part: $(cat log)"
 done
+# Other choices are answered anew.
+rm runs/tiny/choices-{prose,code}.{done,jsonl}
+ITEMS=6 "$script" choices >log 2>&1 || fail "other choices: $(tail -3 log)"
+[ "$(grep -l '"items":6,' runs/tiny/choices-*.json | wc -l)" = 14 ] || fail "other choices: $(cat log)"
 # What was made before settings were kept is taken as it is, and that is said.
 for done in runs/tiny/*.done; do : >"$done"; done
 "$script" oracle-code >log 2>&1 || fail "no settings: $(tail -1 log)"
