@@ -6,7 +6,8 @@
 # RUN is a run folder with a stage-duo.h5 and a recipe.conf, as checkpoints/paper-mini. Each router is
 # a run of its own, RUN-VARIANT-bBUDGET-sSEED beside it, which is not trained again when it is there,
 # and resumed when it was stopped; so are what an oracle finds and what routers are taught by. What is
-# there with other settings than these ends it, with a line that names it. The tables are made by `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
+# there with other settings than these ends it, with a line that names it. The tables are made by
+# `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
 #
 #   plain       the paper's: linear, soft Gumbel-softmax, squared budget loss
 #   exact       the same routers, with the same number of big layers for every token
@@ -66,18 +67,17 @@ teacher() {
         echo "$folder/$3: was taught by another $file, which is newer; move it away to train it anew" >&2
         return 1
     fi
-    [ -e "$file" ] || ! [ -e "$trained" ] || {
-        echo "$file"
-        return
-    }
-    "$duo" oracle "$base" --budget "$2" --goal "$(goal "$1")" --values best --training \
-        --windows "${TEACHER_WINDOWS:-64}" --output "$file" >&2
+    # Where it is there, the oracle sees that it is of these settings.
+    if [ -e "$file" ] || ! [ -e "$trained" ]; then
+        "$duo" oracle "$base" --budget "$2" --goal "$(goal "$1")" --values best --training \
+            --windows "${TEACHER_WINDOWS:-64}" --output "$file" >&2
+    fi
     echo "$file"
 }
 
 # fixed BUDGET: the best fixed pattern, which the oracle chose on training text, as letters
 fixed() {
-    "$duo" inspect "$run/oracle.h5" --values /fixed/patterns | sed -n "$(($1 + 1))p" | tr '012' '\-SB' | tr -d ' '
+    sed -n "$(($1 + 1))p" <<<"$patterns" | tr '012' '\-SB' | tr -d ' '
 }
 
 # keys VARIANT BUDGET RUN_NAME: what the variant's stage adds to the plain one
@@ -176,6 +176,7 @@ on_policy() {
 
 # Its random patterns are no part of the table.
 "$duo" oracle "$base" --compare --windows "${ORACLE_WINDOWS:-16}" --random 2 --output "$run/oracle.h5" >&2
+patterns=$("$duo" inspect "$run/oracle.h5" --values /fixed/patterns)
 rows=()
 for seed in "${seeds[@]}"; do
     for variant in "${variants[@]}"; do
