@@ -7,8 +7,8 @@ duo=$(realpath "$1") make_checkpoint=$(realpath "$2")
 . "$(dirname "$0")/says.sh"
 export OMP_NUM_THREADS=1
 
-# says STATUS STDERR ARGUMENT...: stderr is exactly this.
-says() {
+# generates STATUS STDERR ARGUMENT...: stderr is exactly this.
+generates() {
     status=$1 message=$2
     shift 2
     expect "$status" "$message" "$duo" generate "$@"
@@ -68,7 +68,7 @@ grep -q '^3 tokens of prompt, 1 x 7 generated in ' err || fail "$(cat err)"
 # it is: in a window that is wrong it would not.
 go_on='the model sees 48 positions: it went on from the last half of them'
 for policy in router small pattern:BS; do
-    says 0 "$go_on" tiny --prompt 'the king' --policy $policy --temperature 0.5 --max-tokens 600
+    generates 0 "$go_on" tiny --prompt 'the king' --policy $policy --temperature 0.5 --max-tokens 600
     tr '.' '\n' <out | awk '
         BEGIN {
             split("the a one no every", a); for (i in a) kind[a[i]] = "d"
@@ -83,18 +83,18 @@ OMP_NUM_THREADS=2 "$duo" generate tiny --max-tokens 300 --count 2 --show-routes 
 cmp one two || fail 'beyond the window: another text on another number of threads'
 [ "$(grep -c '^ *[0-9]*  [BS][BS]  "' one)" -ge 300 ] || fail "routes beyond the window: $(cat one)"
 "$make_checkpoint" narrow.h5 tokenizer=tokens.h5 max_seq=1 || exit 1
-says 0 'the model sees 1 positions: it went on from the last half of them' narrow.h5 --max-tokens 9
+generates 0 'the model sees 1 positions: it went on from the last half of them' narrow.h5 --max-tokens 9
 
 # An end mark was drawn: at this temperature all tokens are equal.
 "$make_checkpoint" long.h5 tokenizer=tokens.h5 max_seq=8192 || exit 1
-says 0 '' long.h5 --temperature 1000 --max-tokens 8000
+generates 0 '' long.h5 --temperature 1000 --max-tokens 8000
 
-says 1 "duo: policy random:2: the share of big must be 0..1" random.h5 --policy random:2
-says 1 "duo: pattern 'B' has 1 letters, the model 2 layers" random.h5 --policy pattern:B
-says 1 'duo: policy router: the model has no routers' long.h5 --policy router
-says 2 "duo generate: --precision: 'fp8' is neither fp32 nor bf16" long.h5 --precision fp8
-says 1 'duo: missing.txt: No such file or directory' random.h5 --prompt-file missing.txt
-says 2 'duo generate: --prompt and --prompt-file exclude each other' \
+generates 1 "duo: policy random:2: the share of big must be 0..1" random.h5 --policy random:2
+generates 1 "duo: pattern 'B' has 1 letters, the model 2 layers" random.h5 --policy pattern:B
+generates 1 'duo: policy router: the model has no routers' long.h5 --policy router
+generates 2 "duo generate: --precision: 'fp8' is neither fp32 nor bf16" long.h5 --precision fp8
+generates 1 'duo: missing.txt: No such file or directory' random.h5 --prompt-file missing.txt
+generates 2 'duo generate: --prompt and --prompt-file exclude each other' \
     random.h5 --prompt a --prompt-file prompt.txt
 "$duo" generate random.h5 --prompt-file text.txt >out 2>err
 [ $? = 1 ] && grep -q 'the prompt is [0-9]* tokens long, random.h5 sees 400 positions' err ||

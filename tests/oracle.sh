@@ -12,7 +12,7 @@ prepare() { "$duo" prepare --vocab-size 290 --input text.txt "$@" >log 2>&1 || f
 prepare --output tokens.h5 --held-out held_out.txt
 "$make_checkpoint" m.h5 tokenizer=tokens.h5 n_layers=5 modules=small,big max_seq=32 || exit 1
 "$make_checkpoint" other.h5 tokenizer=tokens.h5 n_layers=5 modules=small,big max_seq=32 seed=2 || exit 1
-oracle() { says 0 '' oracle m.h5 --tokens tokens.h5 "$@"; }
+oracle() { ends 0 '' oracle m.h5 --tokens tokens.h5 "$@"; }
 
 # A committed search with its control: every policy is in the file and can be measured again.
 oracle --windows 6 --budget 2 --control --output a.h5 --difficulty d.jsonl --json a.json
@@ -22,12 +22,12 @@ grep -q '"hindsight":\[$' a.json && grep -q '^{"big":2,"oracle":.*"corrected":.*
     fail "no hindsight of a committed search: $(cat a.json)"
 grep -q '"search_flops_per_token":[1-9]' a.json || fail "no FLOPs of the search: $(cat a.json)"
 [ "$(wc -l <d.jsonl)" = $((6 * 32)) ] || fail "difficulty: $(wc -l <d.jsonl) lines"
-says 0 '' eval m.h5 --policy file:a.h5 --policy file:a.h5#control --policy file:a.h5#small --policy big
+ends 0 '' eval m.h5 --policy file:a.h5 --policy file:a.h5#control --policy file:a.h5#small --policy big
 found=$("$duo" inspect a.h5 --values /loss | tr ' ' '\n' | awk 'NF { s += $1; n++ } END { print s / n }')
 awk -v found="$found" '$1 == "file:a.h5" { d = $2 - found } END { exit !(d < 0.001 && d > -0.001) }' out ||
     fail "another loss than $found: $(cat out)"
-says 1 'duo: a.h5: holds no policy nothing; duo inspect lists them' eval m.h5 --policy file:a.h5#nothing
-says 1 'duo: a.h5: is what this command reads; give another output' \
+ends 1 'duo: a.h5: holds no policy nothing; duo inspect lists them' eval m.h5 --policy file:a.h5#nothing
+ends 1 'duo: a.h5: is what this command reads; give another output' \
     eval m.h5 --policy file:a.h5#small --routes-out a.h5
 
 # The same command again does nothing more; stopped work goes on to the same bytes.
@@ -80,10 +80,10 @@ begins 1 'duo: cut.h5: ' oracle m.h5 --tokens tokens.h5 --windows 6 --budget 2 -
 cmp a.h5 before.h5 || fail 'a refused run changed the file'
 begins 1 'duo: ' oracle m.h5 --tokens tokens.h5 --budget 6
 begins 2 'duo oracle: ' oracle m.h5 --tokens tokens.h5 --budget six
-says 2 "duo oracle: --method: 'width' is none of exact, beam:W, greedy:W" oracle m.h5 --method width
-says 1 'duo: schedule 9:2: the model has 5 layers' oracle m.h5 --tokens tokens.h5 --schedule 9:2
-says 2 'duo oracle: --schedule: 4:2 is given twice' oracle m.h5 --tokens tokens.h5 --compare --schedule 4:2 --schedule 4:2
-says 1 'duo: --compare: patterns are of big and one other module' oracle m.h5 --tokens tokens.h5 --skip --compare
+ends 2 "duo oracle: --method: 'width' is none of exact, beam:W, greedy:W" oracle m.h5 --method width
+ends 1 'duo: schedule 9:2: the model has 5 layers' oracle m.h5 --tokens tokens.h5 --schedule 9:2
+ends 2 'duo oracle: --schedule: 4:2 is given twice' oracle m.h5 --tokens tokens.h5 --compare --schedule 4:2 --schedule 4:2
+ends 1 'duo: --compare: patterns are of big and one other module' oracle m.h5 --tokens tokens.h5 --skip --compare
 
 # The comparison: reference context holds its control; a budget by position.
 oracle --max-tokens 200 --compare --schedule 4:2 --random 5 --tsv c.tsv --json c.json
@@ -108,34 +108,34 @@ begins 1 'duo: v.h5: holds results with values best, wanted is same' \
     oracle m.h5 --tokens tokens.h5 --windows 3 --budget 2 --values same --output v.h5
 oracle --windows 3 --along random:0.5 --values same --output along.h5
 shows 'random:0.5 over small,big, budget none of 5 layers'
-says 2 "duo oracle: --values: 'good' is neither best nor same" oracle m.h5 --values good --output w.h5
-says 2 'duo oracle: --along: names the routes whose --values are wanted' oracle m.h5 --along big
-says 2 'duo oracle: --values: need the exact method' \
+ends 2 "duo oracle: --values: 'good' is neither best nor same" oracle m.h5 --values good --output w.h5
+ends 2 'duo oracle: --along: names the routes whose --values are wanted' oracle m.h5 --along big
+ends 2 'duo oracle: --values: need the exact method' \
     oracle m.h5 --values best --method beam:2 --output w.h5
-says 2 'duo oracle: --values: are of one search in committed context, without --control' \
+ends 2 'duo oracle: --values: are of one search in committed context, without --control' \
     oracle m.h5 --values best --control --output w.h5
-says 2 'duo oracle: --values: does nothing without --output' oracle m.h5 --values best
-says 2 'duo oracle: --random: does nothing without --compare' oracle m.h5 --random 5
-says 2 'duo oracle: --reference: does nothing without --context reference' \
+ends 2 'duo oracle: --values: does nothing without --output' oracle m.h5 --values best
+ends 2 'duo oracle: --random: does nothing without --compare' oracle m.h5 --random 5
+ends 2 'duo oracle: --reference: does nothing without --context reference' \
     oracle m.h5 --tokens tokens.h5 --reference BSBSB
 
 # Multiple choice.
-says 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl
+ends 0 '' choices tokens.h5 --items 20 --context 8 --continuation 4 --output c.jsonl
 [ "$(wc -l <c.jsonl)" = 20 ] || fail "$(cat out)"
 shows 'c.jsonl: 20 items of 4 choices, out of 1 document long enough; answer them'
 begins 0 'duo: warning: the items hold 72000 tokens, the 1 document long enough for them' \
     choices tokens.h5 --items 3000 --context 8 --continuation 4 --output many.jsonl
-says 0 '' eval m.h5 --choices c.jsonl --policy big --policy random:0.5 --json e.json
+ends 0 '' eval m.h5 --choices c.jsonl --policy big --policy random:0.5 --json e.json
 shows '20 items of c.jsonl, chance 25.0 %'
 [ "$(wc -l <e.json)" = 2 ] || fail "$(cat e.json)"
 # What tells models apart is in both kinds of lines, and a token costs the same in both.
-says 0 '' eval m.h5 --tokens tokens.h5 --policy big --windows 2 --json l.json
+ends 0 '' eval m.h5 --tokens tokens.h5 --policy big --windows 2 --json l.json
 for key in run trained model_hash language_hash flops_per_token; do
     value() { sed 1q "$1" | grep -o "\"$key\":[^,}]*"; }
     [ -n "$(value e.json)" ] && [ "$(value e.json)" = "$(value l.json)" ] || fail "$key: $(cat e.json l.json)"
 done
 echo '{"context": "the", "choices": [" king"], "answer": 0}' >bad.jsonl
-says 1 'duo: bad.jsonl:1: needs an array of two or more choices' eval m.h5 --choices bad.jsonl
-says 1 'duo: policy file:a.h5: holds the routes of other texts' eval m.h5 --choices c.jsonl --policy file:a.h5
+ends 1 'duo: bad.jsonl:1: needs an array of two or more choices' eval m.h5 --choices bad.jsonl
+ends 1 'duo: policy file:a.h5: holds the routes of other texts' eval m.h5 --choices c.jsonl --policy file:a.h5
 
 [ "$failures" = 0 ]

@@ -21,8 +21,8 @@ expect() {
     [ "$got" = "$status" ] && [ "$(cat err)" = "$message" ] || fail "$*: status $got, stderr: $(cat err)"
 }
 
-# says STATUS LINE ARGUMENT...: the last line of stderr is this, or there is none.
-says() {
+# ends STATUS LINE ARGUMENT...: the last line of stderr is this, or there is none.
+ends() {
     status=$1 message=$2
     shift 2
     "$duo" "$@" >out 2>err
