@@ -93,6 +93,9 @@ shows training
 
 # Policies that their file could not tell apart are refused before they are measured.
 ends 2 'duo eval: --policy: big is given twice' eval m.h5 --tokens tokens.h5 --policy big --policy big
+"$make_checkpoint" told.h5 tokenizer=tokens.h5 modules=small,big inputs=budget || exit 1
+ends 2 'duo eval: --policy: router and router:1 are both router:1' \
+    eval told.h5 --tokens tokens.h5 --policy router --policy router:1
 mkdir of && cp training.h5 of/training.h5 && cp training.h5 of_training.h5
 ends 2 'duo eval: --policy: file:of/training.h5 and file:of_training.h5 would both be file:of_training.h5 in r.h5' \
     eval m.h5 --policy file:of/training.h5 --policy file:of_training.h5 --routes-out r.h5

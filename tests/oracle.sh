@@ -83,6 +83,7 @@ begins 2 'duo oracle: ' oracle m.h5 --tokens tokens.h5 --budget six
 ends 2 "duo oracle: --method: 'width' is none of exact, beam:W, greedy:W" oracle m.h5 --method width
 ends 1 'duo: schedule 9:2: the model has 5 layers' oracle m.h5 --tokens tokens.h5 --schedule 9:2
 ends 2 'duo oracle: --schedule: 4:2 is given twice' oracle m.h5 --tokens tokens.h5 --compare --schedule 4:2 --schedule 4:2
+ends 2 'duo oracle: --schedule: 04:2 is given twice' oracle m.h5 --tokens tokens.h5 --compare --schedule 4:2 --schedule 04:2
 ends 1 'duo: --compare: patterns are of big and one other module' oracle m.h5 --tokens tokens.h5 --skip --compare
 
 # The comparison: reference context holds its control; a budget by position.

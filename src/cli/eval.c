@@ -60,17 +60,21 @@ static bool chooses_text(const eval_options *o)
     return o->windows.text || o->windows.domain || o->by_domain;
 }
 
-/* Files of results tell policies apart by their names. */
+/* Files of results tell policies apart by their names; nothing is measured twice. */
 static duo_status check_names(const evaluation *e, const duo_list *wanted)
 {
     const char *output = e->options->routes_out ? e->options->routes_out : e->options->usage;
     char name[64], other[64];
     for (size_t i = 0; i < e->n; i++)
         for (size_t k = 0; k < i; k++) {
-            duo_cli_policy_group(name, &e->measured[i].policy);
-            duo_cli_policy_group(other, &e->measured[k].policy);
+            const duo_policy *a = &e->measured[i].policy, *b = &e->measured[k].policy;
+            duo_cli_policy_group(name, a);
+            duo_cli_policy_group(other, b);
             if (strcmp(wanted->text[i], wanted->text[k]) == 0)
                 return duo_fail(DUO_EUSAGE, "--policy: %s is given twice", wanted->text[i]);
+            if (a->kind == DUO_POLICY_ROUTER && strcmp(a->name, b->name) == 0)
+                return duo_fail(DUO_EUSAGE, "--policy: %s and %s are both %s", wanted->text[k],
+                                wanted->text[i], a->name);
             if (output && strcmp(name, other) == 0)
                 return duo_fail(DUO_EUSAGE, "--policy: %s and %s would both be %s in %s",
                                 wanted->text[k], wanted->text[i], name, output);

@@ -67,10 +67,6 @@ static duo_status read_context(duo_oracle_study *s)
                                     "has it always");
     if (!o->compare && o->schedules.n > 1)
         return duo_fail(DUO_EUSAGE, "--schedule: several are for --compare");
-    for (size_t i = 0; i < o->schedules.n; i++)
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(o->schedules.text[i], o->schedules.text[k]) == 0)
-                return duo_fail(DUO_EUSAGE, "--schedule: %s is given twice", o->schedules.text[i]);
     if (!o->compare && o->schedules.n == 1 && strcmp(o->budget, "none") != 0)
         return duo_fail(DUO_EUSAGE, "--schedule and --budget exclude each other");
     return DUO_OK;
@@ -103,6 +99,25 @@ static duo_status read_along(duo_oracle_study *s)
     if (status == DUO_OK && s->along.kind == DUO_POLICY_FILE)
         return duo_fail(DUO_EUSAGE, "--along: routes of a policy, not of a file");
     return status;
+}
+
+/* Likewise. 4:2 and 04:2 are one. */
+static duo_status read_schedules(const duo_oracle_study *s)
+{
+    enum { ENDS = 2 };
+    const size_t L = s->model->params.config.n_layers;
+    const duo_list *schedules = &s->options->schedules;
+    size_t ends[ENDS], others[ENDS];
+    for (size_t i = 0; i < schedules->n; i++) {
+        const duo_status status = duo_schedule_parse(ends, ENDS, L, schedules->text[i]);
+        if (status != DUO_OK) return status;
+        for (size_t k = 0; k < i; k++) {
+            duo_schedule_parse(others, ENDS, L, schedules->text[k]); /* which it did before */
+            if (memcmp(ends, others, sizeof ends) == 0)
+                return duo_fail(DUO_EUSAGE, "--schedule: %s is given twice", schedules->text[i]);
+        }
+    }
+    return DUO_OK;
 }
 
 /* Likewise. */
@@ -337,6 +352,7 @@ duo_status duo_oracle_study_open(duo_oracle_study *s, const duo_oracle_options *
     if (status == DUO_OK) status = duo_cli_check_folder(o->output);
     if (status == DUO_OK)
         status = duo_cli_open_model(o->checkpoint, precision, &s->checkpoint, &s->model);
+    if (status == DUO_OK) status = read_schedules(s);
     if (status == DUO_OK) status = read_fixed(s);
     if (status == DUO_OK) status = read_reference(s);
     if (status == DUO_OK) status = read_along(s);

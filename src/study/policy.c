@@ -59,9 +59,10 @@ static duo_status parse_router(duo_policy *policy, const char *how, const duo_mo
             return duo_fail(DUO_EINVAL, "policy %s: the model's routers are not told a budget",
                             policy->name);
         policy->rule = duo_model_rule(model, n_big);
-    } else if (duo_router_reads(c->router_inputs, DUO_INPUT_BUDGET))
+    } else if (duo_router_reads(c->router_inputs, DUO_INPUT_BUDGET)) {
         snprintf(policy->name, sizeof policy->name, "router%s:%g", raw ? ":raw" : "",
                  (double)policy->rule.budget * (double)c->n_layers);
+    }
     if (raw) memset(policy->rule.threshold, 0, sizeof policy->rule.threshold);
     policy->rule.exact = exact;
     policy->rule.n_big = exact ? (size_t)n_big : 0;
