@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "common.h"
+#include "duo/file.h"
 #include "duo/kernels.h"
 #include "duo/number.h"
 #include "options.h"
@@ -227,9 +228,15 @@ static duo_status write_json(const char *path, const duo_machine *m, const repor
     }
     if (!isnan(m->load))
         json_object_set_new(json_object_get(root, "machine"), "load", json_real(m->load));
-    const int written = json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    duo_text_file file;
+    duo_status status = duo_text_file_begin(&file, path);
+    if (status == DUO_OK) {
+        if (json_dumpf(root, file.out, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) != 0)
+            status = duo_fail(DUO_EIO, "%s: cannot be written", path);
+        status = duo_text_file_end(&file, status);
+    }
     json_decref(root);
-    return written == 0 ? DUO_OK : duo_fail(DUO_EIO, "%s: cannot be written", path);
+    return status;
 }
 
 /* ---------------------------------------------------------------- the command */
