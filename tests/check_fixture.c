@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 /* Of the suite: made and removed by the process that no test can end. */
-static char scratch[] = "/tmp/duo-test-XXXXXX";
+static char scratch[4096];
 
 static void enter_folder(void)
 {
@@ -64,16 +64,19 @@ TCase *add_case(Suite *suite, double seconds, const TTest *const *tests, size_t 
 
 int run_cases(Suite *suite)
 {
-    char command[sizeof scratch + sizeof "rm -r "];
+    char command[sizeof scratch + sizeof "rm -r ''"];
+    const char *place = getenv("TMPDIR");
     SRunner *runner = srunner_create(suite);
+    snprintf(scratch, sizeof scratch, "%s/duo-test-XXXXXX", place && *place ? place : "/tmp");
     if (!mkdtemp(scratch)) {
         perror(scratch);
+        srunner_free(runner);
         return EXIT_FAILURE;
     }
     srunner_run_all(runner, CK_ENV);
     const bool passed = srunner_ntests_run(runner) > 0 && srunner_ntests_failed(runner) == 0;
     srunner_free(runner);
-    snprintf(command, sizeof command, "rm -r %s", scratch);
+    snprintf(command, sizeof command, "rm -r '%s'", scratch);
     return system(command) == 0 && passed ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -299,7 +299,6 @@ START_TEST(json_is_read_value_by_value)
 }
 END_TEST
 
-/* What a parser that gives up has to give back is a matter of its length, not of its square. */
 /* Of RFC 3629: the first and last characters of each length, and what stands beside them. */
 START_TEST(utf8_is_what_the_standard_says)
 {
@@ -375,6 +374,7 @@ START_TEST(any_bytes_are_written_as_json)
 }
 END_TEST
 
+/* What a parser that gives up has to give back is a matter of its length, not of its square. */
 START_TEST(long_json_that_breaks_off_is_refused_soon)
 {
     enum { ELEMENTS = 300000 };

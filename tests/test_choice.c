@@ -183,7 +183,7 @@ START_TEST(lines_of_no_form_are_named)
                  bad[i].line);
         write_text("bad.jsonl", text);
         refused(duo_choices_read(&set, "bad.jsonl"), DUO_EINVAL, bad[i].part);
-        refused(DUO_EINVAL, DUO_EINVAL, "bad.jsonl:2: ");
+        ck_assert_ptr_nonnull(strstr(duo_message(), "bad.jsonl:2: "));
     }
     write_text("bad.jsonl", "\n");
     refused(duo_choices_read(&set, "bad.jsonl"), DUO_EINVAL, "bad.jsonl: holds no item");

@@ -144,17 +144,22 @@ START_TEST(nothing_in_a_text_ends_the_data)
 }
 END_TEST
 
+static const char five_steps[] =
+    "name = tiny\nmodel { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 "
+    "max_seq = 24 vocab_size = 99 }\nstage duo { steps = 3 batch_size = 1 }\n"
+    "stage router { steps = 2 batch_size = 1 budget = 1 }\n";
+
 /* Whether it is finished is asked before each page: checkpoints are large. */
 START_TEST(no_checkpoint_is_read_to_see_whether_its_run_is_finished)
 {
     const duo_report_input input = {.runs = one_run, .n_runs = 1};
     struct inotify_event opened;
-    write_text("run/recipe.conf", "name = tiny\n");
-    write_text("run/metrics.jsonl", "{\"step\":1,\"loss\":1}\n");
+    write_text("run/recipe.conf", five_steps);
+    write_text("run/metrics.jsonl", "{\"step\":5,\"loss\":1}\n");
     write_text("run/latest", "a checkpoint");
     const int watch = inotify_init1(IN_NONBLOCK);
     ck_assert_int_ge(inotify_add_watch(watch, "run/latest", IN_OPEN), 0);
-    duo_report_finished(&input);
+    ck_assert(duo_report_finished(&input));
     ck_assert_int_lt(read(watch, &opened, sizeof opened), 0);
     close(watch);
 }
@@ -163,10 +168,7 @@ END_TEST
 START_TEST(a_run_is_finished_at_the_last_step_of_its_recipe)
 {
     const duo_report_input input = {.runs = one_run, .n_runs = 1};
-    write_text("run/recipe.conf",
-               "name = tiny\nmodel { n_layers = 2 d_model = 32 n_heads = 2 d_big = 40 d_small = 8 "
-               "max_seq = 24 vocab_size = 99 }\nstage duo { steps = 3 batch_size = 1 }\n"
-               "stage router { steps = 2 batch_size = 1 budget = 1 }\n");
+    write_text("run/recipe.conf", five_steps);
     ck_assert(!duo_report_finished(&input));
     write_text("run/metrics.jsonl", "{\"step\":4,\"loss\":1}\n{\"step\":5,\"lo");
     ck_assert(!duo_report_finished(&input));
