@@ -28,7 +28,8 @@ typedef struct duo_report_input {
  */
 duo_status duo_report_write(const char *path, const duo_report_input *input);
 
-/** Whether the metrics of all runs have come to the last step of their recipes. */
+/** Whether the metrics of all runs have come to the last step of their recipes. False where a run
+ *  cannot be read: duo_report_write says why. */
 bool duo_report_finished(const duo_report_input *input);
 
 /**

@@ -14,7 +14,8 @@
  *  malformed or cut off. bytes > 0. */
 size_t duo_utf8_at(const char *text, size_t bytes, uint32_t *character);
 
-/** Whether all these bytes begin a character, or are one: what follows can make it whole. */
+/** Whether all these bytes begin a character, or are one: what follows can make it whole.
+ *  bytes > 0. */
 bool duo_utf8_begins(const char *text, size_t bytes);
 
 /** Bytes of the longest prefix that is well formed: `bytes` when all of it is. */
