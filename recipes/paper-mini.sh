@@ -206,10 +206,13 @@ measure() {
 }
 
 answer_choices() {
-    local domain p
+    local domain p file
     for domain in "${domains[@]}"; do
-        study "$tokens" "$run/choices-$domain" "$duo" choices "$tokens" --domain "$domain" \
-            --items "$items" --output "$run/choices-$domain.jsonl"
+        file=$run/choices-$domain
+        # Made before settings were kept.
+        if [ -e "$file.jsonl" ] && ! [ -e "$file.done" ]; then touch -r "$file.jsonl" "$file.done"; fi
+        study "$tokens" "$file" "$duo" choices "$tokens" --domain "$domain" \
+            --items "$items" --output "$file.jsonl"
     done
     measure "$model" duo "${duo_policies[@]}"
     measure "$run-frozen/stage-small.h5" frozen "${duo_policies[@]}"

@@ -104,6 +104,8 @@ ITEMS=6 "$script" choices >log 2>&1 || fail "other choices: $(tail -3 log)"
 [ "$(grep -l '"items":6,' runs/tiny/choices-*.json | wc -l)" = 14 ] || fail "other choices: $(cat log)"
 # What was made before settings were kept is taken as it is, and that is said.
 for done in runs/tiny/*.done; do : >"$done"; done
-"$script" oracle-code >log 2>&1 || fail "no settings: $(tail -1 log)"
+rm runs/tiny/choices-{prose,code}.done
+"$script" oracle-code choices >log 2>&1 || fail "no settings: $(tail -1 log)"
 [ "$(grep -c 'made before settings were kept; taken as they are' log)" = 1 ] || fail "no settings: $(cat log)"
+grep -q '== ' log && fail "no settings: $(cat log)"
 exit 0
