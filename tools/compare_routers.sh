@@ -10,14 +10,15 @@
 # `duo compare` of all of them: RUN/routers.tsv, and by layer RUN/routers-layers.tsv.
 #
 #   plain       the paper's: linear, soft Gumbel-softmax, squared budget loss
-#   exact       the same routers, with the same number of big layers for every token
+#   slow        plain, at half the learning rate
+#   exact       the plain routers, with the same number of big layers for every token
 #   hard        plain, with straight-through choices
 #   hinge, flops, lagrangian     other penalties
 #   balance     every layer held to the budget on its own
 #   hidden      a hidden layer of 64
 #   inputs      hidden, and previous route and position as inputs
 #   start       plain, that begins at the best fixed pattern of the budget
-#   start-hidden   the same with a hidden layer of 64 and half the learning rate
+#   start-hidden, start-narrow   the same with a hidden layer of 64, or 16, and half the learning rate
 #   told        hidden, told the budget: one router for all budgets
 #   teacher, teacher-free        taught the oracle's routes of training text; -free: of an oracle that
 #                                does not see the successor (duo oracle --goal label-free)
@@ -44,6 +45,7 @@ read -ra variants <<<"${3:-plain exact hard hinge flops lagrangian hidden inputs
 read -ra seeds <<<"${4:-1}"
 duo=${DUO:-build/src/cli/duo}
 steps=${STEPS:-300}
+half_lr=$(awk -v lr="${LR:-1e-2}" 'BEGIN { print lr / 2 }')
 rounds=${ROUNDS:-3}
 folder=$(dirname "$run")
 name=$(basename "$run")
@@ -85,7 +87,7 @@ keys() {
     local made # by an assignment of its own, so that a failure ends the script
     case $1 in
     teacher* | gap* | focal | mixture) made=$(teacher "$1" "$2" "$3") ;;
-    start | start-hidden) made=$(fixed "$2") ;;
+    start | start-hidden | start-narrow) made=$(fixed "$2") ;;
     esac
     case $1 in
     plain) ;;
@@ -100,10 +102,9 @@ keys() {
     gap | gap-free) echo "teacher = \"$made\" learn = gaps alpha = 0" ;;
     focal) echo "teacher = \"$made\" alpha = 0 focal = 2" ;;
     mixture) echo "teacher = \"$made\" language = 1 teach = 0.1" ;;
-    start-hidden)
-        echo "router_hidden = 64 start = \"$made\" lean = 1" \
-            "lr = $(awk -v lr="${LR:-1e-2}" 'BEGIN { print lr / 2 }')"
-        ;;
+    slow) echo "lr = $half_lr" ;;
+    start-hidden) echo "router_hidden = 64 start = \"$made\" lean = 1 lr = $half_lr" ;;
+    start-narrow) echo "router_hidden = 16 start = \"$made\" lean = 1 lr = $half_lr" ;;
     start) echo "start = \"$made\" lean = 1" ;;
     small) echo "train = \"router+small\" lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
     all) echo "train = all lr = 5e-4 router_lr = ${LR:-1e-2}" ;;
