@@ -295,6 +295,33 @@ START_TEST(every_budget_has_a_threshold)
 }
 END_TEST
 
+/* By the trainer's pass or not: the attention is that of those who use the model. */
+START_TEST(calibration_does_not_depend_on_the_pass)
+{
+    for (duo_precision precision = DUO_FP32; precision <= DUO_BF16; precision++) {
+        float thresholds[2];
+        duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+        stage.precision = precision;
+        run r = start(&stage, 1);
+        random_model(r.model, 3);
+        duo_model_repack(r.model, DUO_ALL_GROUPS);
+        duo_calibration calibration = {.tokens = r.tokens,
+                                       .windows = 50,
+                                       .T = T,
+                                       .rows = stage.micro_batch,
+                                       .target = {-1, -1, 0.4}};
+        for (size_t i = 0; i < 2; i++) {
+            duo_calibrated calibrated;
+            calibration.pass = i ? duo_trainer_pass(r.trainer) : NULL;
+            ok(duo_calibrate(r.model, &calibration, &calibrated));
+            thresholds[i] = r.model->thresholds[DUO_BIG];
+        }
+        ck_assert_mem_eq(thresholds, thresholds + 1, sizeof *thresholds);
+        stop(&r);
+    }
+}
+END_TEST
+
 START_TEST(calibration_does_not_depend_on_threads)
 {
     float thresholds[2];
@@ -544,6 +571,7 @@ int main(void)
         each_sequence_has_a_budget_of_its_own,
         thresholds_meet_their_targets,
         every_budget_has_a_threshold,
+        calibration_does_not_depend_on_the_pass,
         calibration_does_not_depend_on_threads,
         routers_learn_from_a_teacher,
         a_teacher_is_read_from_its_first_row_in_every_stage,

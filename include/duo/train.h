@@ -74,7 +74,7 @@ void duo_trainer_free(duo_trainer *trainer);
 /** Bytes that duo_trainer_create would allocate for a model of these parameters. */
 size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage);
 /** The most bytes of a stage beside its model: the trainer, and what a router stage calibrates with
- *  at its end, by this trainer's pass (fewer if the training text has fewer windows). */
+ *  at its end, by duo_trainer_pass (fewer if the training text has fewer windows). */
 size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage);
 
 /** Routes to learn from: tokens (R, T+1), routes (R, T, L). A stage draws its rows
@@ -101,7 +101,8 @@ void duo_teacher_labels(uint8_t *labels, const float *values, size_t choices,
  * the stage's seq_len, and it must know the values if they are to be learned: DUO_EINVAL. */
 duo_status duo_trainer_teach(duo_trainer *trainer, const duo_teacher *teacher);
 
-/** That which it trains by, of (micro_batch, seq_len), free to use between steps. Borrowed. */
+/** That which it trains by, of (micro_batch, seq_len), free to use between steps; NULL where its
+ *  attention is not fp32, as it is wherever a model is used. Borrowed. */
 duo_pass *duo_trainer_pass(duo_trainer *trainer);
 
 /** The moments, to save and to restore. Borrowed. */
@@ -163,7 +164,8 @@ typedef struct duo_calibration {
     double target[DUO_MODULES];    /**< wanted shares; negative: none. Big alone, and unread, for
                                         routers that are told the budget */
     double budget_min, budget_max; /**< those: the budgets to set; others take the nearest's */
-    duo_pass *pass; /**< to run the text by, of (rows, T) with routers; NULL: one of its own */
+    duo_pass *pass; /**< to run the text by, of (rows, T) with routers; NULL: one of its own. Its
+                         attention is fp32, as where thresholds are used */
 } duo_calibration;
 
 /** Shares of modules under the routers' own hard choices on the text that thresholds were set on.

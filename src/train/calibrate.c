@@ -40,18 +40,17 @@ static void lay_out(calibration *c, duo_arena *arena)
     c->scores = DUO_TAKE(arena, float, blocks *rows *T * c->L * c->M);
 }
 
-static void lay_out_with_pass(calibration *c, duo_arena *arena)
+static void lay_out_with_pass(calibration *c, const duo_params *params, duo_arena *arena)
 {
     const duo_pass_shape shape = {.B = c->rows, .T = c->settings->T, .routers = true};
-    c->pass =
-        c->settings->pass ? c->settings->pass : duo_pass_take(&c->model->params, shape, arena);
+    c->pass = c->settings->pass ? c->settings->pass : duo_pass_take(params, shape, arena);
     lay_out(c, arena);
 }
 
-size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
+/* Of a calibration by a pass of its own or, without that, by the trainer's. */
+static size_t calibration_bytes(const duo_params *params, const duo_stage_recipe *stage,
+                                bool own_pass)
 {
-    const size_t trainer = duo_trainer_bytes(params, stage);
-    if (!duo_stage_calibrates(stage)) return trainer;
     const duo_calibration settings = {.T = stage->seq_len};
     calibration c = {.settings = &settings,
                      .all = stage->calibrate,
@@ -59,8 +58,18 @@ size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
                      .L = params->config.n_layers,
                      .M = duo_module_count(params->config.router_modules)};
     duo_arena measured = DUO_ARENA_MEASURE;
-    lay_out(&c, &measured);
-    return trainer + measured.used;
+    if (own_pass)
+        lay_out_with_pass(&c, params, &measured);
+    else
+        lay_out(&c, &measured);
+    return measured.used;
+}
+
+size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
+{
+    const size_t trainer = duo_trainer_bytes(params, stage);
+    if (!duo_stage_calibrates(stage)) return trainer;
+    return trainer + calibration_bytes(params, stage, stage->precision != DUO_FP32);
 }
 
 /* ---------------------------------------------------------------- measuring */
@@ -289,10 +298,10 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
                         duo_tokens_path(settings->tokens), settings->T + 1);
     c.rows = settings->pass || settings->rows < c.all ? settings->rows : c.all;
     duo_arena measured = DUO_ARENA_MEASURE;
-    lay_out_with_pass(&c, &measured);
+    lay_out_with_pass(&c, &model->params, &measured);
     const duo_status status = duo_arena_create(&c.arena, measured.used, "calibration");
     if (status != DUO_OK) return status;
-    lay_out_with_pass(&c, &c.arena);
+    lay_out_with_pass(&c, &model->params, &c.arena);
 
     const double n_big = (double)model->rule.budget * (double)c.L;
     if (duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET)) {

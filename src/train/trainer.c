@@ -191,7 +191,7 @@ void duo_trainer_free(duo_trainer *t)
 
 duo_pass *duo_trainer_pass(duo_trainer *t)
 {
-    return t->pass;
+    return t->stage.precision == DUO_FP32 ? t->pass : NULL;
 }
 
 duo_tree *duo_trainer_m(duo_trainer *t)
