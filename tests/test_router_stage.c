@@ -322,6 +322,21 @@ START_TEST(calibration_does_not_depend_on_the_pass)
 }
 END_TEST
 
+START_TEST(scores_that_are_not_finite_set_no_threshold)
+{
+    duo_stage_recipe stage = router_stage(DUO_PENALTY_SQUARED);
+    run r = start(&stage, 1);
+    const duo_calibration calibration = {
+        .tokens = r.tokens, .windows = 50, .T = T, .rows = 8, .target = {-1, -1, 0.4}};
+    duo_calibrated calibrated;
+    duo_tree_at(&r.model->weights, 1, DUO_P_ROUTER_BIAS)[0] = NAN;
+    refused(duo_calibrate(r.model, &calibration, &calibrated), DUO_ENUMBER,
+            "calibration: layer 1, a router's score is not finite");
+    ck_assert_float_eq(r.model->thresholds[DUO_BIG], 0);
+    stop(&r);
+}
+END_TEST
+
 START_TEST(calibration_does_not_depend_on_threads)
 {
     float thresholds[2];
@@ -572,6 +587,7 @@ int main(void)
         thresholds_meet_their_targets,
         every_budget_has_a_threshold,
         calibration_does_not_depend_on_the_pass,
+        scores_that_are_not_finite_set_no_threshold,
         calibration_does_not_depend_on_threads,
         routers_learn_from_a_teacher,
         a_teacher_is_read_from_its_first_row_in_every_stage,

@@ -182,7 +182,7 @@ typedef struct duo_calibrated {
  * scores of all tokens and layers, found again under the routes that they lead to, on a few windows
  * and then on all, until shares are within 0.05 points. Where that is not reached the best is kept,
  * and `miss` tells how far it is. The model's rule takes the thresholds over. DUO_EINVAL without
- * routers or windows; DUO_ENOMEM.
+ * routers or windows; DUO_ENOMEM; DUO_ENUMBER, and thresholds of 0, when a score is not finite.
  */
 duo_status duo_calibrate(duo_model *model, const duo_calibration *calibration,
                          duo_calibrated *calibrated);

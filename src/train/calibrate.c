@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "duo/kernels.h"
 #include "duo/train.h"
 
 enum { FEW = 128, ROUNDS = 12, SWEEPS = 64 };
@@ -19,6 +20,7 @@ typedef struct calibration {
     uint8_t *routes; /* (rows, T, L) */
     uint64_t *usage; /* (L, DUO_MODULES) */
     float *scores;   /* (all, T, L, M), and the last block's unused rows */
+    duo_status status;
 } calibration;
 
 void duo_calibration_clear(duo_model *model)
@@ -74,8 +76,20 @@ size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
 
 /* ---------------------------------------------------------------- measuring */
 
-/* Run all windows under a rule: scores of every token and layer, and the shares of the modules. */
-static void measure(calibration *c, const duo_router_rule *rule, double shares[DUO_MODULES])
+/* A score that is not finite has no place among the others. */
+static bool check_scores(calibration *c, const float *scores, size_t n)
+{
+    if (duo_all_finite(scores, n)) return true;
+    size_t i = 0;
+    while (isfinite(scores[i])) i++;
+    c->status = duo_fail(DUO_ENUMBER, "calibration: layer %zu, a router's score is not finite",
+                         i / c->M % c->L);
+    return false;
+}
+
+/* Run all windows under a rule: scores of every token and layer, and the shares of the modules.
+ * False when that cannot be, with c->status. */
+static bool measure(calibration *c, const duo_router_rule *rule, double shares[DUO_MODULES])
 {
     const duo_calibration *settings = c->settings;
     const size_t T = settings->T, L = c->L;
@@ -86,10 +100,13 @@ static void measure(calibration *c, const duo_router_rule *rule, double shares[D
         duo_tokens_spread(settings->tokens, DUO_TRAIN, -1, T, c->windows, first, c->rows,
                           c->tokens);
         duo_pass_forward(c->pass, c->model, c->tokens, &routing);
-        duo_pass_router_logits(c->pass, c->scores + first * T * L * c->M);
+        float *scores = c->scores + first * T * L * c->M;
+        duo_pass_router_logits(c->pass, scores);
+        if (!check_scores(c, scores, rows * T * L * c->M)) return false;
         duo_routes_count(c->usage, c->routes, rows * T, L);
     }
     duo_routes_shares(shares, c->usage, L);
+    return true;
 }
 
 static double largest_miss(const double shares[DUO_MODULES], const double target[DUO_MODULES])
@@ -128,10 +145,10 @@ static float float_of(uint32_t order)
     return x;
 }
 
-/* The margin that would stand at place k if all n were sorted: digit by digit, since to keep them
- * would take half as much memory again as the scores. */
+/* The margin that would stand at place k if all n were sorted, and the one before it if k > 0:
+ * digit by digit, since to keep them would take half as much memory again as the scores. */
 static float kth_margin(const calibration *c, const float threshold[DUO_MODULES], size_t m,
-                        size_t n, size_t k)
+                        size_t n, size_t k, float *before)
 {
     uint32_t found = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -145,6 +162,13 @@ static float kth_margin(const calibration *c, const float threshold[DUO_MODULES]
         while (k >= counts[digit]) k -= counts[digit++];
         found |= digit << shift;
     }
+    /* k is now the place among those that equal it. */
+    uint32_t below = k > 0 ? found : 0;
+    for (size_t i = 0; k == 0 && i < n; i++) {
+        const uint32_t order = order_of(margin(c, threshold, m, i));
+        if (order < found && order > below) below = order;
+    }
+    *before = float_of(below);
     return float_of(found);
 }
 
@@ -155,10 +179,10 @@ static float quantile(const calibration *c, const float threshold[DUO_MODULES], 
 {
     const size_t n = c->windows * c->settings->T * c->L;
     const size_t others = n - (size_t)(target * (double)n + 0.5);
-    if (others == n) return kth_margin(c, threshold, m, n, n - 1) + 1;
-    const float lowest = kth_margin(c, threshold, m, n, others);
-    if (others == 0) return lowest - 1;
-    return 0.5f * (kth_margin(c, threshold, m, n, others - 1) + lowest);
+    float before;
+    if (others == n) return kth_margin(c, threshold, m, n, n - 1, &before) + 1;
+    const float lowest = kth_margin(c, threshold, m, n, others, &before);
+    return others == 0 ? lowest - 1 : 0.5f * (before + lowest);
 }
 
 /* Thresholds under which the scores at hand give the targets. Where every module has one, the
@@ -223,7 +247,7 @@ static void search(calibration *c, duo_router_rule *rule, const double target[DU
     bracket one = bracket_of(c, target), *known = c->M == 2 ? &one : NULL;
     found->miss = INFINITY;
     for (size_t round = 0; round <= ROUNDS; round++) {
-        measure(c, &tried, shares);
+        if (!measure(c, &tried, shares)) return;
         const double miss = largest_miss(shares, target);
         if (miss < found->miss) {
             found->miss = miss;
@@ -247,10 +271,10 @@ static duo_calibrated calibrate_rule(calibration *c, duo_router_rule *rule,
     duo_calibrated found = {.windows = c->all};
     memset(rule->threshold, 0, sizeof rule->threshold);
     c->windows = c->all;
-    measure(c, rule, found.before);
+    if (!measure(c, rule, found.before)) return found;
     c->windows = c->all < FEW ? c->all : FEW;
     search(c, rule, target, &found);
-    if (c->windows == c->all) return found;
+    if (c->windows == c->all || c->status != DUO_OK) return found;
     c->windows = c->all;
     search(c, rule, target, &found);
     return found;
@@ -264,7 +288,7 @@ static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
            last = (size_t)floor(c->settings->budget_max);
     if (last > L) last = L;
     if (first > last) first = last;
-    for (size_t k = first; k <= last; k++) {
+    for (size_t k = first; k <= last && c->status == DUO_OK; k++) {
         duo_router_rule rule = {.budget = (float)((double)k / (double)L)};
         double target[DUO_MODULES] = {-1, -1, -1};
         target[DUO_BIG] = (double)k / (double)L;
@@ -311,7 +335,8 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
         *calibrated = calibrate_rule(&c, &rule, settings->target);
         memcpy(model->thresholds, rule.threshold, sizeof rule.threshold);
     }
+    if (c.status != DUO_OK) duo_calibration_clear(model);
     model->rule = duo_model_rule(model, n_big);
     duo_arena_free(&c.arena);
-    return DUO_OK;
+    return c.status;
 }
