@@ -435,6 +435,7 @@ START_TEST(all_that_routers_have_comes_back)
     make_sample_of(&s, &config, DUO_GROUP_BIT(DUO_GROUP_ROUTER));
     s.progress.multiplier[DUO_BIG] = -0.1;
     for (size_t i = 0; i < 3 * DUO_MODULES; i++) s.model->thresholds[i] = (float)i / 7;
+    s.model->calibrated = true;
     ok(duo_checkpoint_save("x.h5", &s.state));
     ok(duo_checkpoint_open(&c, "x.h5"));
     ck_assert(duo_config_same_routers(duo_checkpoint_config(c), &config));
@@ -445,6 +446,7 @@ START_TEST(all_that_routers_have_comes_back)
     same_tree(&model->weights, &s.model->weights);
     ck_assert_mem_eq(model->thresholds, s.model->thresholds, 9 * sizeof(float));
     ck_assert_float_eq(model->rule.threshold[DUO_BIG], model->thresholds[3 + DUO_BIG]);
+    ck_assert(model->calibrated);
     duo_model_free(model);
     duo_checkpoint_close(c);
 
@@ -456,6 +458,23 @@ START_TEST(all_that_routers_have_comes_back)
     s.progress.multiplier[DUO_SMALL] = NAN;
     refused(duo_checkpoint_save("y.h5", &s.state), DUO_ENUMBER, "multiplier_small is nan");
     free_sample(&s);
+}
+END_TEST
+
+/* Thresholds may be set to 0. */
+START_TEST(a_checkpoint_tells_whether_it_is_calibrated)
+{
+    for (int calibrated = 0; calibrated < 2; calibrated++) {
+        sample s;
+        duo_checkpoint *c;
+        make_sample(&s);
+        s.model->calibrated = calibrated;
+        ok(duo_checkpoint_save("x.h5", &s.state));
+        ok(duo_checkpoint_open(&c, "x.h5"));
+        ck_assert_int_eq(duo_checkpoint_calibrated(c), calibrated);
+        duo_checkpoint_close(c);
+        free_sample(&s);
+    }
 }
 END_TEST
 
@@ -491,6 +510,7 @@ int main(void)
                                   other_files,
                                   tensors_that_cannot_be_used,
                                   all_that_routers_have_comes_back,
+                                  a_checkpoint_tells_whether_it_is_calibrated,
                                   hash_without_routers_is_that_of_the_language_model};
     return run_suite("checkpoint", tests, sizeof tests / sizeof tests[0]);
 }

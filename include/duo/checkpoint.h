@@ -6,6 +6,7 @@
 #include "duo/train.h"
 
 enum { DUO_CHECKPOINT_VERSION = 1 };
+#define DUO_CHECKPOINT_THRESHOLDS "/calibration/thresholds"
 
 /**
  * Beyond linear routers on the hidden state, a file holds: attributes router_hidden and
@@ -64,7 +65,7 @@ const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 /** Of the last good step before it was saved. */
 double duo_checkpoint_loss(const duo_checkpoint *checkpoint);
-/** Do its routers have thresholds that are not 0? */
+/** Have its routers' thresholds been set? */
 bool duo_checkpoint_calibrated(const duo_checkpoint *checkpoint);
 /** Losses of the last steps, oldest first; NULL and 0 when it has none. */
 const double *duo_checkpoint_losses(const duo_checkpoint *checkpoint, size_t *n);

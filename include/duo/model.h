@@ -128,6 +128,7 @@ typedef struct duo_model {
     duo_weight *linear;   /**< (n_layers + 1, DUO_P_KINDS): the matrices, as products read them */
     float *rope;          /**< (max_seq, D/2, 2) */
     float *thresholds;    /**< (duo_threshold_rows, DUO_MODULES), zero until they are calibrated */
+    bool calibrated;      /**< they are, be it to zero */
     duo_router_rule rule; /**< of DUO_ROUTING_ROUTER where nothing else is said */
     duo_arena arena, packs;
 } duo_model;

@@ -151,19 +151,11 @@ static duo_status write_config(duo_store_writer *file, duo_config config)
     return status;
 }
 
-static bool calibrated(const duo_model *model)
-{
-    const size_t rows = duo_threshold_rows(&model->params.config);
-    for (size_t i = 0; i < rows * DUO_MODULES; i++)
-        if (model->thresholds[i] != 0) return true;
-    return false;
-}
-
 static duo_status write_thresholds(duo_store_writer *file, const duo_model *model)
 {
     const duo_shape shape = {2, {duo_threshold_rows(&model->params.config), DUO_MODULES}};
-    if (!calibrated(model)) return DUO_OK;
-    return duo_store_write(file, CHECKPOINT_THRESHOLDS, DUO_F32, shape, model->thresholds);
+    if (!model->calibrated) return DUO_OK;
+    return duo_store_write(file, DUO_CHECKPOINT_THRESHOLDS, DUO_F32, shape, model->thresholds);
 }
 
 static duo_status write_tree(duo_store_writer *file, const char *group, const duo_tree *tree)

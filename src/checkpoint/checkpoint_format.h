@@ -12,7 +12,6 @@
 #define CHECKPOINT_V "/optimizer/v"
 #define CHECKPOINT_TRAIN "/train"
 #define CHECKPOINT_LOSSES "/train/losses"
-#define CHECKPOINT_THRESHOLDS "/calibration/thresholds"
 #define CHECKPOINT_RECIPE "/recipe"
 #define CHECKPOINT_TOKENIZER "/tokenizer"
 

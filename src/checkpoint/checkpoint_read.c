@@ -368,18 +368,18 @@ static duo_status read_tree(const duo_store *store, const char *group, duo_tree 
     return DUO_OK;
 }
 
-/* NULL before a calibration. */
 bool duo_checkpoint_calibrated(const duo_checkpoint *c)
 {
-    return duo_store_find(c->store, CHECKPOINT_THRESHOLDS) != NULL;
+    return duo_store_find(c->store, DUO_CHECKPOINT_THRESHOLDS) != NULL;
 }
 
+/* NULL before a calibration. */
 static duo_status find_thresholds(const duo_checkpoint *c, const duo_dataset **thresholds)
 {
     *thresholds = NULL;
-    if (!duo_store_find(c->store, CHECKPOINT_THRESHOLDS)) return DUO_OK;
+    if (!duo_store_find(c->store, DUO_CHECKPOINT_THRESHOLDS)) return DUO_OK;
     const duo_shape shape = {2, {duo_threshold_rows(&c->params.config), DUO_MODULES}};
-    return duo_store_require(c->store, CHECKPOINT_THRESHOLDS, DUO_F32, shape, thresholds);
+    return duo_store_require(c->store, DUO_CHECKPOINT_THRESHOLDS, DUO_F32, shape, thresholds);
 }
 
 static duo_status read_thresholds(const duo_checkpoint *c, duo_model *model)
@@ -390,7 +390,8 @@ static duo_status read_thresholds(const duo_checkpoint *c, duo_model *model)
     memcpy(model->thresholds, dataset->data, dataset->count * sizeof(float));
     if (!duo_all_finite(model->thresholds, dataset->count))
         return duo_fail(DUO_EDATA, "%s: dataset %s is not finite", duo_checkpoint_path(c),
-                        CHECKPOINT_THRESHOLDS);
+                        DUO_CHECKPOINT_THRESHOLDS);
+    model->calibrated = true;
     model->rule = duo_model_rule(model, (double)model->params.config.n_layers / 2);
     return DUO_OK;
 }

@@ -95,7 +95,7 @@ static void print_checkpoint(const duo_store *store)
            model_size(store, "d_model"), model_size(store, "n_heads"), model_size(store, "d_big"),
            model_size(store, "d_small"), model_size(store, "vocab_size"), (double)parameters / 1e6);
     const char *routers = text_or(store, "/model", "router_modules", "");
-    const bool calibrated = duo_store_find(store, "/calibration/thresholds") != NULL;
+    const bool calibrated = duo_store_find(store, DUO_CHECKPOINT_THRESHOLDS) != NULL;
     if (routers[0]) printf(", routers %s%s", routers, calibrated ? "" : ", not calibrated");
     const duo_attribute *step = duo_store_attribute(store, "/train", "step");
     if (step && step->type == DUO_ATTR_U64)

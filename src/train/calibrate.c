@@ -28,6 +28,7 @@ void duo_calibration_clear(duo_model *model)
     const size_t rows = duo_threshold_rows(&model->params.config);
     const double n_big = (double)model->rule.budget * (double)model->params.config.n_layers;
     memset(model->thresholds, 0, rows * DUO_MODULES * sizeof *model->thresholds);
+    model->calibrated = false;
     model->rule = duo_model_rule(model, n_big);
 }
 
@@ -335,6 +336,7 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
         *calibrated = calibrate_rule(&c, &rule, settings->target);
         memcpy(model->thresholds, rule.threshold, sizeof rule.threshold);
     }
+    model->calibrated = true;
     if (c.status != DUO_OK) duo_calibration_clear(model);
     model->rule = duo_model_rule(model, n_big);
     duo_arena_free(&c.arena);
