@@ -28,6 +28,8 @@ START_TEST(everything_comes_back)
     ck_assert_uint_eq(progress->sequences, 1400);
     ck_assert_uint_eq(progress->tokens, 70000);
     ck_assert_double_eq(progress->best_loss, 3.0625);
+    ck_assert_double_eq(duo_checkpoint_lr(c), s.state.lr);
+    ck_assert_double_eq(duo_checkpoint_tau(c), s.state.tau);
     ok(duo_checkpoint_model(c, &model));
     same_tree(&model->weights, &s.model->weights);
     ck_assert(duo_hash_equal(duo_model_hash(model), duo_model_hash(s.model)));

@@ -64,6 +64,8 @@ duo_status duo_checkpoint_open_tokenizer(const duo_checkpoint *checkpoint,
 const duo_config *duo_checkpoint_config(const duo_checkpoint *checkpoint);
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *checkpoint);
 /** Of the last good step before it was saved. */
+double duo_checkpoint_lr(const duo_checkpoint *checkpoint);
+double duo_checkpoint_tau(const duo_checkpoint *checkpoint);
 double duo_checkpoint_loss(const duo_checkpoint *checkpoint);
 /** Have its routers' thresholds been set? */
 bool duo_checkpoint_calibrated(const duo_checkpoint *checkpoint);

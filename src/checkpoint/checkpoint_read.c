@@ -14,7 +14,7 @@ struct duo_checkpoint {
     const char *stage, *isa;               /* the store's */
     duo_progress progress;
     uint64_t seed;
-    double loss;
+    double lr, tau, loss;
 };
 
 /* ---------------------------------------------------------------- opening */
@@ -195,6 +195,13 @@ static duo_status read_losses(duo_checkpoint *c)
     return DUO_OK;
 }
 
+/* For information. */
+static double number_or_0(const duo_store *store, const char *name)
+{
+    const duo_attribute *number = duo_store_attribute(store, CHECKPOINT_TRAIN, name);
+    return number && number->type == DUO_ATTR_F64 ? number->f64 : 0;
+}
+
 static duo_status read_progress(duo_checkpoint *c)
 {
     const char *const train = CHECKPOINT_TRAIN, *const path = duo_store_path(c->store);
@@ -216,6 +223,8 @@ static duo_status read_progress(duo_checkpoint *c)
             status = duo_fail(DUO_EDATA, "%s: %s of %s is %" PRIu64 ", more than any run takes",
                               path, counts[i].name, train, *counts[i].value);
     if (status != DUO_OK) return status;
+    c->lr = number_or_0(c->store, "lr");
+    c->tau = number_or_0(c->store, "temperature");
     progress->stage = (size_t)stage;
     if (progress->stage_step > progress->step)
         return duo_fail(DUO_EDATA, "%s: stage_step %" PRIu64 " is beyond step %" PRIu64, path,
@@ -318,6 +327,16 @@ const duo_config *duo_checkpoint_config(const duo_checkpoint *c)
 const duo_progress *duo_checkpoint_progress(const duo_checkpoint *c)
 {
     return &c->progress;
+}
+
+double duo_checkpoint_lr(const duo_checkpoint *c)
+{
+    return c->lr;
+}
+
+double duo_checkpoint_tau(const duo_checkpoint *c)
+{
+    return c->tau;
 }
 
 double duo_checkpoint_loss(const duo_checkpoint *c)

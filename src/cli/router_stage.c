@@ -119,8 +119,6 @@ duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stag
 static duo_status save_calibrated(const duo_checkpoint *from, const duo_stage_recipe *stage,
                                   const duo_model *model)
 {
-    const duo_progress *progress = duo_checkpoint_progress(from);
-    const uint64_t step = progress->stage_step > 0 ? progress->stage_step - 1 : 0;
     duo_tree m, v;
     duo_losses losses = {0};
     size_t n = 0;
@@ -129,12 +127,12 @@ static duo_status save_calibrated(const duo_checkpoint *from, const duo_stage_re
         .model = model,
         .recipe = duo_checkpoint_recipe(from),
         .seed = duo_checkpoint_seed(from),
-        .progress = progress,
+        .progress = duo_checkpoint_progress(from),
         .stage = stage->name,
         .m = &m,
         .v = &v,
-        .lr = duo_stage_lr(stage, step) * duo_stage_rollback_scale(stage, progress->rollbacks),
-        .tau = duo_stage_tau(stage, step),
+        .lr = duo_checkpoint_lr(from),
+        .tau = duo_checkpoint_tau(from),
         .loss = duo_checkpoint_loss(from),
         .losses = &losses,
     };
@@ -147,7 +145,7 @@ static duo_status save_calibrated(const duo_checkpoint *from, const duo_stage_re
     duo_tree_take(&m, &model->params, duo_stage_trains(stage), &arena);
     duo_tree_take(&v, &model->params, duo_stage_trains(stage), &arena);
     status = duo_checkpoint_moments(from, &m, &v);
-    if (status == DUO_OK) status = duo_losses_create(&losses, stage->spike_window, loss, n);
+    if (status == DUO_OK) status = duo_losses_create(&losses, n, loss, n);
     if (status == DUO_OK) status = duo_checkpoint_save(duo_checkpoint_path(from), &state);
     duo_losses_free(&losses);
     duo_arena_free(&arena);
