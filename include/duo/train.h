@@ -166,6 +166,7 @@ typedef struct duo_calibration {
     double budget_min, budget_max; /**< those: the budgets to set; others take the nearest's */
     duo_pass *pass; /**< to run the text by, of (rows, T) with routers; NULL: one of its own. Its
                          attention is fp32, as where thresholds are used */
+    bool (*stop)(void); /**< asked now and then: true ends it unfinished; NULL: never */
 } duo_calibration;
 
 /** Shares of modules under the routers' own hard choices on the text that thresholds were set on.
@@ -175,6 +176,7 @@ typedef struct duo_calibrated {
     double miss;                                    /**< of a target by `after`, at most */
     double n_big; /**< of many budgets, that of which all this is told: the one missed by most */
     size_t windows;
+    bool stopped; /**< on request: thresholds are 0, and nothing else is told */
 } duo_calibrated;
 
 /**

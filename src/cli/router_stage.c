@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "stop.h"
 
 /* Of a token, its routers included, that takes modules with these shares of the layers. */
 static double flops_of(const double share[DUO_MODULES], const duo_stage_recipe *stage,
@@ -78,41 +79,47 @@ static double share_of_flops(const duo_stage_recipe *stage, const duo_config *co
     return fmin(1, fmax(0, (stage->target_flops - least) / (most - least)));
 }
 
-/* Of a model of the stage, by a pass of the trainer; NULL: one of its own. */
-static duo_status calibrate(const duo_training *s, const duo_stage_recipe *stage, duo_model *model,
-                            duo_pass *pass, const char *name)
+static duo_calibration calibration_of(const duo_training *s, const duo_stage_recipe *stage,
+                                      const duo_config *config)
 {
-    duo_calibrated found;
     duo_calibration calibration = {.tokens = s->tokens,
                                    .windows = stage->calibrate,
                                    .T = stage->seq_len,
                                    .rows = stage->micro_batch,
                                    .budget_min = stage->budget_min,
-                                   .budget_max = stage->budget_max,
-                                   .pass = pass};
+                                   .budget_max = stage->budget_max};
     memcpy(calibration.target, stage->target, sizeof stage->target);
-    const duo_config *config = &model->params.config;
     if (stage->target_flops > 0) {
         duo_module codes[DUO_MODULES];
         duo_module_codes(codes, stage->modules);
         for (duo_module m = 0; m < DUO_MODULES; m++) calibration.target[m] = -1;
         calibration.target[codes[1]] = share_of_flops(stage, config);
     }
-    const duo_status status = duo_calibrate(model, &calibration, &found);
-    if (status != DUO_OK) return status;
+    return calibration;
+}
+
+static void print_calibrated(const char *name, const duo_calibrated *found,
+                             const duo_stage_recipe *stage, const duo_config *config)
+{
     duo_cli_progress_end();
-    duo_cli_print_calibrated(name, &found, stage->modules,
+    duo_cli_print_calibrated(name, found, stage->modules,
                              duo_router_reads(config->router_inputs, DUO_INPUT_BUDGET));
-    return DUO_OK;
 }
 
 duo_status duo_cli_calibrate_stage(duo_training *s, const duo_stage_recipe *stage, bool *calibrated)
 {
+    const duo_config *config = &s->model->params.config;
     char name[DUO_NAME_MAX + 8];
+    duo_calibrated found;
     *calibrated = duo_stage_calibrates(stage);
     if (!*calibrated) return DUO_OK;
+    duo_calibration calibration = calibration_of(s, stage, config);
+    calibration.pass = duo_trainer_pass(s->trainer);
+    const duo_status status = duo_calibrate(s->model, &calibration, &found);
+    if (status != DUO_OK) return status;
     snprintf(name, sizeof name, "stage %s", stage->name);
-    return calibrate(s, stage, s->model, duo_trainer_pass(s->trainer), name);
+    print_calibrated(name, &found, stage, config);
+    return DUO_OK;
 }
 
 /* All that the checkpoint held, but with thresholds. */
@@ -152,32 +159,44 @@ static duo_status save_calibrated(const duo_checkpoint *from, const duo_stage_re
     return status;
 }
 
-duo_status duo_cli_calibrate_best(duo_training *s, const duo_stage_recipe *stage)
+static duo_status calibrate_file(const duo_training *s, const duo_stage_recipe *stage,
+                                 const duo_checkpoint *from, bool *stopped)
 {
-    const char *path = duo_run_path(s->run, "best.h5");
-    duo_checkpoint *from = NULL;
+    const duo_config *config = duo_checkpoint_config(from);
+    duo_calibration calibration = calibration_of(s, stage, config);
+    duo_calibrated found = {0};
     duo_model *model = NULL;
-    duo_status status = DUO_OK;
     char name[64];
-    if (!duo_stage_calibrates(stage) || access(path, F_OK) != 0) return DUO_OK;
-    if (duo_checkpoint_open(&from, path) != DUO_OK) {
-        duo_warn("%s", duo_message());
-        return DUO_OK;
-    }
-    const uint64_t step = duo_checkpoint_progress(from)->step;
-    if (strcmp(duo_checkpoint_stage(from), stage->name) != 0 || step >= s->progress.step ||
-        duo_checkpoint_calibrated(from))
-        goto done;
-    if ((status = duo_checkpoint_model(from, &model)) != DUO_OK) goto done;
+    calibration.stop = duo_cli_stop_wanted;
+    duo_status status = duo_checkpoint_model(from, &model);
+    if (status != DUO_OK) goto done;
     if ((status = duo_model_pack(model, stage->precision)) != DUO_OK) goto done;
-    snprintf(name, sizeof name, "best.h5, step %" PRIu64, step);
-    if ((status = calibrate(s, stage, model, NULL, name)) != DUO_OK) goto done;
-    status = save_calibrated(from, stage, model);
+    if ((status = duo_calibrate(model, &calibration, &found)) != DUO_OK) goto done;
+    *stopped = found.stopped;
+    if (*stopped) goto done;
+    if ((status = save_calibrated(from, stage, model)) != DUO_OK) goto done;
+    snprintf(name, sizeof name, "best.h5, step %" PRIu64, duo_checkpoint_progress(from)->step);
+    print_calibrated(name, &found, stage, config);
 
 done:
     duo_model_free(model);
-    duo_checkpoint_close(from);
     return status;
+}
+
+bool duo_cli_calibrate_best(duo_training *s, const duo_stage_recipe *stage)
+{
+    const char *path = duo_run_path(s->run, "best.h5");
+    duo_checkpoint *from = NULL;
+    if (!duo_stage_calibrates(stage) || access(path, F_OK) != 0) return true;
+    duo_status status = duo_checkpoint_open(&from, path);
+    const bool waits = status == DUO_OK && strcmp(duo_checkpoint_stage(from), stage->name) == 0 &&
+                       duo_checkpoint_progress(from)->step < s->progress.step &&
+                       !duo_checkpoint_calibrated(from);
+    bool stopped = waits && duo_cli_stop_wanted();
+    if (waits && !stopped) status = calibrate_file(s, stage, from, &stopped);
+    if (status != DUO_OK) duo_warn("best.h5 gets no thresholds: %s", duo_message());
+    duo_checkpoint_close(from);
+    return !stopped;
 }
 
 /* ---------------------------------------------------------------- shares */

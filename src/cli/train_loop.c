@@ -380,20 +380,19 @@ duo_status duo_training_run(duo_training *s, bool *interrupted)
 {
     duo_cli_catch_stop();
     duo_status status = DUO_OK;
-    while (status == DUO_OK && !duo_cli_stop_wanted()) {
+    *interrupted = true;
+    while (status == DUO_OK) {
         const duo_stage_recipe *stage = &s->recipe->stages[s->progress.stage];
-        if (s->progress.stage_step >= stage->steps) {
-            if ((status = duo_cli_calibrate_best(s, stage)) != DUO_OK) break;
-            if (s->progress.stage + 1 == s->recipe->n_stages) break;
+        const bool over = s->progress.stage_step >= stage->steps;
+        if (over && !duo_cli_calibrate_best(s, stage)) break;
+        *interrupted = !over || s->progress.stage + 1 < s->recipe->n_stages;
+        if (!*interrupted || duo_cli_stop_wanted()) break;
+        if (over) {
             duo_training_next_stage(s);
             continue;
         }
         status = run_stage(s, stage);
         if (status == DUO_ENUMBER && may_roll_back(s, stage)) status = roll_back(s, stage);
     }
-    if (status == DUO_OK) status = duo_run_sync_log(s->run);
-    const size_t last = s->recipe->n_stages - 1;
-    *interrupted =
-        s->progress.stage < last || s->progress.stage_step < s->recipe->stages[last].steps;
-    return status;
+    return status == DUO_OK ? duo_run_sync_log(s->run) : status;
 }

@@ -50,7 +50,7 @@ void duo_training_close(duo_training *training);
 
 /**
  * Run all stages that are left. SIGINT and SIGTERM end it after the step that is running: the
- * state is saved, *interrupted set, and DUO_OK returned.
+ * state is saved, *interrupted set unless nothing was left to do, and DUO_OK returned.
  */
 duo_status duo_training_run(duo_training *training, bool *interrupted);
 

@@ -20,6 +20,7 @@ typedef struct calibration {
     uint8_t *routes; /* (rows, T, L) */
     uint64_t *usage; /* (L, DUO_MODULES) */
     float *scores;   /* (all, T, L, M), and the last block's unused rows */
+    bool halted;     /* at a wish to stop or, with a status, at a bad number */
     duo_status status;
 } calibration;
 
@@ -83,13 +84,14 @@ static bool check_scores(calibration *c, const float *scores, size_t n)
     if (duo_all_finite(scores, n)) return true;
     size_t i = 0;
     while (isfinite(scores[i])) i++;
+    c->halted = true;
     c->status = duo_fail(DUO_ENUMBER, "calibration: layer %zu, a router's score is not finite",
                          i / c->M % c->L);
     return false;
 }
 
 /* Run all windows under a rule: scores of every token and layer, and the shares of the modules.
- * False when that cannot be, with c->status. */
+ * False when it has halted. */
 static bool measure(calibration *c, const duo_router_rule *rule, double shares[DUO_MODULES])
 {
     const duo_calibration *settings = c->settings;
@@ -98,6 +100,8 @@ static bool measure(calibration *c, const duo_router_rule *rule, double shares[D
     memset(c->usage, 0, L * DUO_MODULES * sizeof *c->usage);
     for (size_t first = 0; first < c->windows; first += c->rows) {
         const size_t rows = c->windows - first < c->rows ? c->windows - first : c->rows;
+        c->halted = settings->stop && settings->stop();
+        if (c->halted) return false;
         duo_tokens_spread(settings->tokens, DUO_TRAIN, -1, T, c->windows, first, c->rows,
                           c->tokens);
         duo_pass_forward(c->pass, c->model, c->tokens, &routing);
@@ -275,7 +279,7 @@ static duo_calibrated calibrate_rule(calibration *c, duo_router_rule *rule,
     if (!measure(c, rule, found.before)) return found;
     c->windows = c->all < FEW ? c->all : FEW;
     search(c, rule, target, &found);
-    if (c->windows == c->all || c->status != DUO_OK) return found;
+    if (c->windows == c->all || c->halted) return found;
     c->windows = c->all;
     search(c, rule, target, &found);
     return found;
@@ -289,7 +293,7 @@ static void calibrate_budgets(calibration *c, duo_calibrated *calibrated)
            last = (size_t)floor(c->settings->budget_max);
     if (last > L) last = L;
     if (first > last) first = last;
-    for (size_t k = first; k <= last && c->status == DUO_OK; k++) {
+    for (size_t k = first; k <= last && !c->halted; k++) {
         duo_router_rule rule = {.budget = (float)((double)k / (double)L)};
         double target[DUO_MODULES] = {-1, -1, -1};
         target[DUO_BIG] = (double)k / (double)L;
@@ -337,7 +341,8 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
         memcpy(model->thresholds, rule.threshold, sizeof rule.threshold);
     }
     model->calibrated = true;
-    if (c.status != DUO_OK) duo_calibration_clear(model);
+    calibrated->stopped = c.halted;
+    if (c.halted) duo_calibration_clear(model);
     model->rule = duo_model_rule(model, n_big);
     duo_arena_free(&c.arena);
     return c.status;
