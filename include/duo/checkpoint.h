@@ -15,7 +15,10 @@ enum { DUO_CHECKPOINT_VERSION = 1 };
  * M], position [H or M, K]}. After a calibration /calibration/thresholds [1 or n_layers + 1, 3]: of
  * skip, small and big; with the budget as an input a row for each number of big layers. Multipliers
  * that are not 0: attributes multiplier_MODULE of /train; skipped_steps and rollbacks
- * likewise. /train/losses [n]: of the last steps, oldest first. What is absent is 0.
+ * likewise. /train/losses [n]: of the last steps, oldest first. What is absent is 0. best_loss of
+ * /train is the lowest held-out loss of the stage so far as it was measured: of routers without
+ * thresholds, but at the end of their stage with them. A best.h5 that got thresholds afterwards
+ * keeps the one from before.
  */
 
 /** What a checkpoint is made of; all borrowed. */

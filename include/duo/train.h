@@ -159,8 +159,9 @@ duo_status duo_trainer_validate(duo_trainer *trainer, const duo_tokens *tokens, 
 
 /** Where and for what thresholds are set. */
 typedef struct duo_calibration {
-    const duo_tokens *tokens;      /**< training text, never held-out */
+    const duo_tokens *tokens;      /**< of which training text sets them, never held-out */
     size_t windows, T, rows;       /**< windows of T tokens spread evenly, `rows` at a time */
+    size_t held_out;               /**< windows of held-out text to look at in the end; 0: none */
     double target[DUO_MODULES];    /**< wanted shares; negative: none. Big alone, and unread, for
                                         routers that are told the budget */
     double budget_min, budget_max; /**< those: the budgets to set; others take the nearest's */
@@ -173,7 +174,8 @@ typedef struct duo_calibration {
  */
 typedef struct duo_calibrated {
     double before[DUO_MODULES], after[DUO_MODULES]; /**< with thresholds of 0, and with those set */
-    double miss;                                    /**< of a target by `after`, at most */
+    double held_out[DUO_MODULES]; /**< under the model's rule, if that was to be looked at */
+    double miss;                  /**< of a target by `after`, at most */
     double n_big; /**< of many budgets, that of which all this is told: the one missed by most */
     size_t windows;
     bool stopped; /**< on request: thresholds are 0, and nothing else is told */

@@ -48,6 +48,60 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
     fputs("}", out);
 }
 
+/* ---------------------------------------------------------------- shares */
+
+/* How far a share is from its target at most. */
+static double largest_miss(const duo_stage_recipe *stage, const double share[DUO_MODULES])
+{
+    double miss = 0;
+    for (size_t m = 0; m < DUO_MODULES; m++)
+        if (stage->target[m] >= 0) miss = fmax(miss, fabs(share[m] - stage->target[m]));
+    return miss;
+}
+
+static bool meets_budget(const duo_stage_recipe *stage, const double share[DUO_MODULES],
+                         const duo_config *config)
+{
+    if (stage->target_flops == 0) return largest_miss(stage, share) <= 0.01;
+    return fabs(flops_of(share, stage, config) / stage->target_flops - 1) <= 0.01;
+}
+
+bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
+                          const duo_config *config)
+{
+    double share[DUO_MODULES];
+    if (stage->kind != DUO_STAGE_ROUTER) return true;
+    duo_routes_shares(share, usage, config->n_layers);
+    return meets_budget(stage, share, config);
+}
+
+/* `missed`: what follows from shares that miss the budget. */
+static void print_held_out(const char *name, const duo_stage_recipe *stage,
+                           const double share[DUO_MODULES], const duo_config *config,
+                           const char *missed)
+{
+    printf("%s: held out:", name);
+    for (duo_module m = DUO_MODULES; m-- > 0;)
+        if (duo_module_in(stage->modules, m))
+            printf(" %s %.2f%%", duo_module_name(m), 100 * share[m]);
+    if (!meets_budget(stage, share, config))
+        printf(", more than %s%s",
+               stage->target_flops > 0 ? "a hundredth off target_flops" : "a point off the budget",
+               missed);
+    puts("");
+    fflush(stdout);
+}
+
+void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage,
+                            const duo_config *config)
+{
+    char name[DUO_NAME_MAX + 8];
+    double share[DUO_MODULES];
+    duo_routes_shares(share, usage, config->n_layers);
+    snprintf(name, sizeof name, "stage %s", stage->name);
+    print_held_out(name, stage, share, config, ": no best.h5 is made of these thresholds");
+}
+
 /* ---------------------------------------------------------------- calibration */
 
 static const double tolerance = 0.005; /* of a share, that counts as meeting its target */
@@ -168,15 +222,19 @@ static duo_status calibrate_file(const duo_training *s, const duo_stage_recipe *
     duo_model *model = NULL;
     char name[64];
     calibration.stop = duo_cli_stop_wanted;
+    calibration.held_out = stage->val_windows;
     duo_status status = duo_checkpoint_model(from, &model);
     if (status != DUO_OK) goto done;
     if ((status = duo_model_pack(model, stage->precision)) != DUO_OK) goto done;
+    /* Routers that are told a budget are told the stage's, as when it measured them. */
+    model->rule = duo_model_rule(model, stage->target[DUO_BIG] * (double)config->n_layers);
     if ((status = duo_calibrate(model, &calibration, &found)) != DUO_OK) goto done;
     *stopped = found.stopped;
     if (*stopped) goto done;
     if ((status = save_calibrated(from, stage, model)) != DUO_OK) goto done;
     snprintf(name, sizeof name, "best.h5, step %" PRIu64, duo_checkpoint_progress(from)->step);
     print_calibrated(name, &found, stage, config);
+    print_held_out(name, stage, found.held_out, config, "");
 
 done:
     duo_model_free(model);
@@ -199,42 +257,7 @@ bool duo_cli_calibrate_best(duo_training *s, const duo_stage_recipe *stage)
     return !stopped;
 }
 
-/* ---------------------------------------------------------------- shares */
-
-/* How far a share is from its target at most. */
-static double largest_miss(const duo_stage_recipe *stage, const double share[DUO_MODULES])
-{
-    double miss = 0;
-    for (duo_module m = 0; m < DUO_MODULES; m++)
-        if (stage->target[m] >= 0) miss = fmax(miss, fabs(share[m] - stage->target[m]));
-    return miss;
-}
-
-bool duo_cli_meets_budget(const duo_stage_recipe *stage, const uint64_t *usage,
-                          const duo_config *config)
-{
-    double share[DUO_MODULES];
-    if (stage->kind != DUO_STAGE_ROUTER) return true;
-    duo_routes_shares(share, usage, config->n_layers);
-    if (stage->target_flops == 0) return largest_miss(stage, share) <= 0.01;
-    return fabs(flops_of(share, stage, config) / stage->target_flops - 1) <= 0.01;
-}
-
-void duo_cli_print_held_out(const duo_stage_recipe *stage, const uint64_t *usage,
-                            const duo_config *config)
-{
-    double share[DUO_MODULES];
-    duo_routes_shares(share, usage, config->n_layers);
-    printf("stage %s: held out:", stage->name);
-    for (duo_module m = DUO_MODULES; m-- > 0;)
-        if (duo_module_in(stage->modules, m))
-            printf(" %s %.2f%%", duo_module_name(m), 100 * share[m]);
-    if (!duo_cli_meets_budget(stage, usage, config))
-        printf(", more than %s: no best.h5 is made of these thresholds",
-               stage->target_flops > 0 ? "a hundredth off target_flops" : "a point off the budget");
-    puts("");
-    fflush(stdout);
-}
+/* ---------------------------------------------------------------- collapse */
 
 void duo_cli_warn_of_collapse(const duo_stage_recipe *stage, const uint64_t *usage, size_t L,
                               size_t *warned)

@@ -16,8 +16,9 @@ void duo_cli_router_metrics(FILE *out, const duo_stage_recipe *stage, const duo_
 duo_status duo_cli_calibrate_stage(duo_training *training, const duo_stage_recipe *stage,
                                    bool *calibrated);
 /** At the end of such a stage: best.h5, where it was saved before, gets thresholds of its own in
- * the same way. Nothing is done where it has them, so that a resumed run may ask again. False when
- * that was left undone for a wish to stop; a failure is a warning, since the run is whole. */
+ * the same way, and its shares on held-out text are told. Nothing is done where it has them, so
+ * that a resumed run may ask again. False when that was left undone for a wish to stop; a failure
+ * is a warning, since the run is whole. */
 bool duo_cli_calibrate_best(duo_training *training, const duo_stage_recipe *stage);
 /** `told`: the routers are told the budget. Says so when a target is missed by half a point. */
 void duo_cli_print_calibrated(const char *name, const duo_calibrated *calibrated,

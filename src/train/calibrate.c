@@ -90,28 +90,46 @@ static bool check_scores(calibration *c, const float *scores, size_t n)
     return false;
 }
 
+/* Count the routes of windows first .. of n; how many they are. */
+static size_t route(calibration *c, duo_split split, size_t n, size_t first,
+                    const duo_router_rule *rule)
+{
+    const size_t T = c->settings->T, rows = n - first < c->rows ? n - first : c->rows;
+    const duo_routing routing = {.kind = DUO_ROUTING_ROUTER, .routes = c->routes, .rule = rule};
+    duo_tokens_spread(c->settings->tokens, split, -1, T, n, first, c->rows, c->tokens);
+    duo_pass_forward(c->pass, c->model, c->tokens, &routing);
+    duo_routes_count(c->usage, c->routes, rows * T, c->L);
+    return rows;
+}
+
 /* Run all windows under a rule: scores of every token and layer, and the shares of the modules.
  * False when it has halted. */
 static bool measure(calibration *c, const duo_router_rule *rule, double shares[DUO_MODULES])
 {
     const duo_calibration *settings = c->settings;
     const size_t T = settings->T, L = c->L;
-    const duo_routing routing = {.kind = DUO_ROUTING_ROUTER, .routes = c->routes, .rule = rule};
     memset(c->usage, 0, L * DUO_MODULES * sizeof *c->usage);
     for (size_t first = 0; first < c->windows; first += c->rows) {
-        const size_t rows = c->windows - first < c->rows ? c->windows - first : c->rows;
         c->halted = settings->stop && settings->stop();
         if (c->halted) return false;
-        duo_tokens_spread(settings->tokens, DUO_TRAIN, -1, T, c->windows, first, c->rows,
-                          c->tokens);
-        duo_pass_forward(c->pass, c->model, c->tokens, &routing);
         float *scores = c->scores + first * T * L * c->M;
+        const size_t rows = route(c, DUO_TRAIN, c->windows, first, rule);
         duo_pass_router_logits(c->pass, scores);
         if (!check_scores(c, scores, rows * T * L * c->M)) return false;
-        duo_routes_count(c->usage, c->routes, rows * T, L);
     }
     duo_routes_shares(shares, c->usage, L);
     return true;
+}
+
+/* Under the model's rule, where there is such text. */
+static void measure_held_out(calibration *c, double shares[DUO_MODULES])
+{
+    const duo_calibration *settings = c->settings;
+    const size_t there = duo_tokens_windows(settings->tokens, DUO_HELD_OUT, -1, settings->T);
+    const size_t n = settings->held_out < there ? settings->held_out : there;
+    memset(c->usage, 0, c->L * DUO_MODULES * sizeof *c->usage);
+    for (size_t first = 0; first < n; first += c->rows) route(c, DUO_HELD_OUT, n, first, NULL);
+    if (n > 0) duo_routes_shares(shares, c->usage, c->L);
 }
 
 static double largest_miss(const double shares[DUO_MODULES], const double target[DUO_MODULES])
@@ -344,6 +362,7 @@ duo_status duo_calibrate(duo_model *model, const duo_calibration *settings,
     calibrated->stopped = c.halted;
     if (c.halted) duo_calibration_clear(model);
     model->rule = duo_model_rule(model, n_big);
+    if (!c.halted) measure_held_out(&c, calibrated->held_out);
     duo_arena_free(&c.arena);
     return c.status;
 }
