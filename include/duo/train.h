@@ -74,7 +74,8 @@ void duo_trainer_free(duo_trainer *trainer);
 /** Bytes that duo_trainer_create would allocate for a model of these parameters. */
 size_t duo_trainer_bytes(const duo_params *params, const duo_stage_recipe *stage);
 /** The most bytes of a stage beside its model: the trainer, and what a router stage calibrates with
- *  at its end, by duo_trainer_pass (fewer if the training text has fewer windows). */
+ *  at its end, by duo_trainer_pass (fewer if the training text has fewer windows); or, when that is
+ *  more, another model with what it is calibrated with, as for an earlier best checkpoint. */
 size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage);
 
 /** Routes to learn from: tokens (R, T+1), routes (R, T, L). A stage draws its rows

@@ -69,11 +69,30 @@ static size_t calibration_bytes(const duo_params *params, const duo_stage_recipe
     return measured.used;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Of best.h5, when the trainer is gone: a second model, which is calibrated, and saved with its
+ * moments. */
+static size_t best_bytes(const duo_params *params, const duo_stage_recipe *stage)
+{
+    duo_arena packs = DUO_ARENA_MEASURE, moments = DUO_ARENA_MEASURE;
+    duo_tree tree;
+    duo_model_take_packs(NULL, params, stage->precision, false, &packs);
+    for (int i = 0; i < 2; i++) duo_tree_take(&tree, params, duo_stage_trains(stage), &moments);
+    return duo_model_bytes(params) + packs.used +
+           larger(calibration_bytes(params, stage, true), moments.used);
+}
+
 size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
 {
     const size_t trainer = duo_trainer_bytes(params, stage);
     if (!duo_stage_calibrates(stage)) return trainer;
-    return trainer + calibration_bytes(params, stage, stage->precision != DUO_FP32);
+    const size_t last = trainer + calibration_bytes(params, stage, stage->precision != DUO_FP32);
+    const bool earlier_best = stage->val_every > 0 && stage->val_every < stage->steps;
+    return earlier_best ? larger(last, best_bytes(params, stage)) : last;
 }
 
 /* ---------------------------------------------------------------- measuring */
