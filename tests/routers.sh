@@ -61,10 +61,20 @@ grep -q '^stage router: held out: big 3[678]\.' plain.log || fail "the share on 
 # A run that is killed while it calibrates has one step to do again, and ends in the same bits.
 printf 'name = late\n%s\nstage router { steps = 6  budget = 1  calibrate = 1500  %s  save_every = 0 }\n' "$base" "$each" >late.conf
 OMP_NUM_THREADS=1 "$duo" train late.conf "${from[@]}" --checkpoints whole >whole.log 2>&1 || fail "late: $(tail -1 whole.log)"
-"$duo" train late.conf "${from[@]}" --checkpoints killed >killed.log 2>&1 &
-until [ -e killed/late/step-00000005.h5 ] || ! kill -0 $! 2>/dev/null; do sleep 0.02; done
-kill -9 $! 2>/dev/null && ! wait $! 2>/dev/null && ! [ -e killed/late/stage-router.h5 ] ||
-    fail "not killed while it calibrated: $(cat killed.log)"
+# caught COMMAND: within a few tries, since a busy host may be too late for what it wants to catch
+caught() {
+    for _ in 1 2 3 4 5; do
+        if "$1"; then return; fi
+    done
+    return 1
+}
+killed_late() {
+    rm -rf killed
+    "$duo" train late.conf "${from[@]}" --checkpoints killed >killed.log 2>&1 &
+    until [ -e killed/late/step-00000005.h5 ] || ! kill -0 $! 2>/dev/null; do sleep 0.02; done
+    kill -9 $! 2>/dev/null && ! wait $! 2>/dev/null && ! [ -e killed/late/stage-router.h5 ]
+}
+caught killed_late || fail "not killed while it calibrated: $(cat killed.log)"
 "$duo" train late.conf "${from[@]}" --checkpoints killed --resume >killed.log 2>&1 || fail "resumed: $(tail -1 killed.log)"
 grep -q '^resuming from .*, step 5$' killed.log || fail "resumed: $(cat killed.log)"
 cmp whole/late/stage-router.h5 killed/late/stage-router.h5 || fail "killed while it calibrated: another checkpoint"
@@ -81,18 +91,43 @@ run best "$ruined calibrate = 256  target_big = $(head -1 checkpoints/raw/metric
     grep -o '"big":\[[^]]*' | head -1 | cut -d'[' -f2 | tr , '\n' | awk '{ sum += $1 } END { print sum / NR + 0.006 }') }"
 step=$(sed -n 's/^best.h5, step \([1-5]\): thresholds set on 256 windows .*/\1/p' best.log)
 [ -n "$step" ] || fail "best.h5 is not calibrated: $(cat best.log)"
+grep -q "^best.h5, step $step: held out: big " best.log || fail "its share on held-out text: $(cat best.log)"
 "$duo" inspect checkpoints/best/best.h5 >best.txt && grep -q ' /calibration/thresholds ' best.txt &&
     grep -q "; stage router, step $step\$" best.txt && grep -q ' /optimizer/m/' best.txt || fail "best.h5: $(cat best.txt)"
 "$duo" inspect "checkpoints/best/step-0000000$step.h5" | grep -q ' routers small,big, not calibrated;' ||
     fail "the checkpoint of that step has changed"
 cp checkpoints/best/best.h5 first.h5
 ln -f "checkpoints/best/step-0000000$step.h5" checkpoints/best/best.h5
-"$duo" train checkpoints/best --resume >best.log 2>&1 || fail "best: $(tail -1 best.log)"
+"$duo" train checkpoints/best --resume --set stage.router.lr=0.2 --set stage.router.spike_window=2 >best.log 2>&1 ||
+    fail "best: $(tail -1 best.log)"
 cmp checkpoints/best/best.h5 first.h5 || fail "calibrated again: another best.h5"
 "$duo" train checkpoints/best --resume >best.log 2>&1 && ! grep -q thresholds best.log ||
     fail "calibrated once more: $(cat best.log)"
 near "best.h5 less its step, by the last figures" \
-    "$(awk -v a="$(big checkpoints/best/best.h5 router)" -v b="$(big first.h5 router:raw)" 'BEGIN { print a - b }')" 0.6 0.7
+    "$(awk -v a="$(big checkpoints/best/best.h5 router)" -v b="$(big first.h5 router:raw)" 'BEGIN { print a - b }')" 0.6 0.4
+
+# A signal puts that off.
+stopped_late() {
+    rm -rf stopped
+    "$duo" train best.conf --checkpoints stopped >stopped.log 2>&1 &
+    until grep -q 'thresholds set' stopped.log || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
+    kill -TERM $! 2>/dev/null || true
+    wait $! || fail "stopped: $(tail -1 stopped.log)"
+    ! grep -q '^best.h5' stopped.log
+}
+caught stopped_late || fail "not stopped before best.h5 was calibrated: $(cat stopped.log)"
+grep -q 'stopped after step 6, saved; the same command with --resume goes on' stopped.log ||
+    fail "stopped before best.h5 was calibrated: $(cat stopped.log)"
+"$duo" train best.conf --checkpoints stopped --resume >stopped.log 2>&1 || fail "stopped: $(tail -1 stopped.log)"
+cmp stopped/best/best.h5 first.h5 || fail "stopped before best.h5 was calibrated: another best.h5"
+
+# A best.h5 that cannot be calibrated ends no run that is whole.
+cp "checkpoints/best/step-0000000$step.h5" stopped/damaged.h5
+printf damaged | dd of=stopped/damaged.h5 bs=1 seek=5000 conv=notrunc 2>/dev/null
+mv stopped/damaged.h5 stopped/best/best.h5
+"$duo" train best.conf --checkpoints stopped --resume >stopped.log 2>&1 || fail "damaged: $(tail -1 stopped.log)"
+grep -q 'warning: best.h5 gets no thresholds: .*best.h5' stopped.log && grep -q 'all stages done' stopped.log ||
+    fail "damaged best.h5: $(cat stopped.log)"
 
 # FLOPs in place of a budget, which only sets where the penalty of others would lead.
 "$duo" eval checkpoints/plain --policy router --windows 64 --json plain.jsonl >/dev/null 2>&1
