@@ -295,8 +295,8 @@ static void multiply_by_columns(const duo_product *p)
 static void multiply_stage(const duo_product *p, const stage *s)
 {
     const size_t width = panel_width(p->tile), panels = duo_divide_up(s->n_end - s->n0, width);
-    /* Tasks of equal size, four for each thread where that leaves them a panel's worth of rows. */
-    const size_t wanted = (p->left_by_k ? 1 : 4) * (size_t)matmul.threads;
+    /* Tasks of equal size, eight for each thread where that leaves them a panel's worth of rows. */
+    const size_t wanted = (p->left_by_k ? 1 : 8) * (size_t)matmul.threads;
     /* A tall tile keeps its rows in the L1 cache and walks over panels; others do the opposite. */
     const bool tall = p->tile->rows > DUO_STRIP;
     assert(!tall || !p->tile->multiply_converting);
