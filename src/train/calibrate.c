@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "duo/kernels.h"
+#include "duo/sizes.h"
 #include "duo/train.h"
 
 enum { FEW = 128, ROUNDS = 12, SWEEPS = 64 };
@@ -69,11 +70,6 @@ static size_t calibration_bytes(const duo_params *params, const duo_stage_recipe
     return measured.used;
 }
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Of best.h5, when the trainer is gone: a second model, which is calibrated, and saved with its
  * moments. */
 static size_t best_bytes(const duo_params *params, const duo_stage_recipe *stage)
@@ -83,7 +79,7 @@ static size_t best_bytes(const duo_params *params, const duo_stage_recipe *stage
     duo_model_take_packs(NULL, params, stage->precision, false, &packs);
     for (int i = 0; i < 2; i++) duo_tree_take(&tree, params, duo_stage_trains(stage), &moments);
     return duo_model_bytes(params) + packs.used +
-           larger(calibration_bytes(params, stage, true), moments.used);
+           duo_max(calibration_bytes(params, stage, true), moments.used);
 }
 
 size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
@@ -92,7 +88,7 @@ size_t duo_stage_bytes(const duo_params *params, const duo_stage_recipe *stage)
     if (!duo_stage_calibrates(stage)) return trainer;
     const size_t last = trainer + calibration_bytes(params, stage, stage->precision != DUO_FP32);
     const bool earlier_best = stage->val_every > 0 && stage->val_every < stage->steps;
-    return earlier_best ? larger(last, best_bytes(params, stage)) : last;
+    return earlier_best ? duo_max(last, best_bytes(params, stage)) : last;
 }
 
 /* ---------------------------------------------------------------- measuring */
